@@ -1,0 +1,65 @@
+"""Where the chains of one member start, and the bank that keeps them between updates."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ebm_core.data import Dataset
+
+
+def start_states(
+    kind: str,
+    n: int,
+    dataset: Dataset,
+    scale: float,
+    generator: torch.Generator,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Fresh states for chains.
+
+    Args:
+        kind: ``data``, ``uniform`` on [-scale, scale], or ``gaussian`` of sd `scale`.
+        n: How many.
+        dataset: Gives the shape, and the samples for ``data``.
+        scale: Units of x; unused for ``data``.
+        generator: Source of the numbers.
+        dtype: Of the result.
+
+    Returns:
+        Shape (n, *shape).
+
+    Raises:
+        ValueError: If the kind is unknown.
+    """
+    if kind == "data":
+        return dataset.draw(n, generator).to(dtype)
+    x = torch.empty(n, *dataset.shape, dtype=dtype, device=generator.device)
+    if kind == "uniform":
+        return x.uniform_(-scale, scale, generator=generator)
+    if kind == "gaussian":
+        return x.normal_(std=scale, generator=generator)
+    raise ValueError(f"`kind` must be data, uniform or gaussian, but got {kind!r}")
+
+
+def draw_slots(bank_size: int, n: int, generator: torch.Generator) -> Tensor:
+    """Indices of n different bank states, shape (n,).
+
+    Without replacement: two copies of one state in a batch would write back over each other.
+    """
+    return torch.randperm(bank_size, generator=generator, device=generator.device)[:n]
+
+
+def reinitialize(
+    states: Tensor, fresh: Tensor, share: float, generator: torch.Generator
+) -> Tensor:
+    """Replaces each state by a fresh one with probability `share`.
+
+    Args:
+        states: Shape (n, *shape).
+        fresh: Same shape.
+        share: Between 0 and 1.
+        generator: Source of the choice.
+    """
+    anew = torch.rand(len(states), generator=generator, device=states.device) < share
+    return torch.where(anew.reshape(-1, *[1] * (states.dim() - 1)), fresh, states)

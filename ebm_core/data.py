@@ -1,0 +1,232 @@
+"""Data sets: where positive samples come from, and what is known of their law."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ebm_core.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+
+
+class Dataset(Protocol):
+    """What the trainer needs of a data set."""
+
+    shape: tuple[int, ...]
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """n samples without added noise, shape (n, *shape), float32 on the generator's device."""
+        ...
+
+    def to(self, device: torch.device) -> Dataset:
+        """The same data set, ready to draw on a device."""
+        ...
+
+
+class PlaneLaw(Dataset, Protocol):
+    """A data law in the plane whose density is known, also under added Gaussian noise."""
+
+    sd: float
+    extent: float
+
+    def log_density(self, x: Tensor, sd: float) -> Tensor:
+        """log q at x, shape (n, 2) to (n,), for component sd `sd`."""
+        ...
+
+
+def positive_samples(
+    dataset: Dataset, n: int, data_epsilon: float, generator: torch.Generator, dtype: torch.dtype
+) -> Tensor:
+    r"""Positive samples with fresh noise, :math:`X^+ = x_{\varphi(j)} + \varepsilon_{data} Q_j`.
+
+    Args:
+        dataset: Where the clean samples come from.
+        n: How many.
+        data_epsilon: sd of the added noise, units of x.
+        generator: Source of the indices and of the noise.
+        dtype: Of the result.
+
+    Returns:
+        Shape (n, *shape).
+
+    Source: Nijkamp et al. 2020, eq. (5A).
+    """
+    clean = dataset.draw(n, generator).to(dtype)
+    noise = torch.empty_like(clean).normal_(generator=generator)
+    return clean.add_(noise, alpha=data_epsilon)
+
+
+class Gmm:
+    """Gaussians of equal weight and sd, their means evenly on a circle."""
+
+    shape = (2,)
+
+    def __init__(self, modes: int = 8, radius: float = 1.0, sd: float = 0.15) -> None:
+        angles = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes
+        self.means = radius * torch.stack([angles.cos(), angles.sin()], dim=1)
+        self.sd = sd
+        self.extent = radius + 8 * sd
+
+    def to(self, device: torch.device) -> Gmm:
+        self.means = self.means.to(device)
+        return self
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        device = generator.device
+        which = torch.randint(len(self.means), (n,), generator=generator, device=device)
+        noise = torch.randn(n, 2, generator=generator, device=device)
+        return self.means.float()[which] + self.sd * noise
+
+    def log_density(self, x: Tensor, sd: float) -> Tensor:
+        squared = (x.double()[:, None] - self.means).square().sum(-1)
+        exponents = torch.logsumexp(-squared / (2 * sd**2), dim=1)
+        return exponents - math.log(len(self.means)) - math.log(2 * math.pi * sd**2)
+
+
+class Rings:
+    """Uniform on concentric circles of radius 1, 2, ..., blurred by an isotropic Gaussian."""
+
+    shape = (2,)
+
+    def __init__(self, rings: int = 4, sd: float = 0.15) -> None:
+        self.radii = torch.arange(1, rings + 1, dtype=torch.float64)
+        self.sd = sd
+        self.extent = rings + 6 * sd
+
+    def to(self, device: torch.device) -> Rings:
+        self.radii = self.radii.to(device)
+        return self
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        device = generator.device
+        which = torch.randint(len(self.radii), (n,), generator=generator, device=device)
+        angle = 2 * math.pi * torch.rand(n, generator=generator, device=device)
+        noise = torch.randn(n, 2, generator=generator, device=device)
+        circle = torch.stack([angle.cos(), angle.sin()], dim=1)
+        return self.radii.float()[which, None] * circle + self.sd * noise
+
+    def log_density(self, x: Tensor, sd: float) -> Tensor:
+        # A circle of radius R under noise sd: the angle integrates to a Bessel function,
+        # q(x) = exp(-(|x| - R)^2 / 2 sd^2) i0e(|x| R / sd^2) / (2 pi sd^2).
+        distance = x.double().norm(dim=1)[:, None]
+        bessel = torch.special.i0e(distance * self.radii / sd**2).log()
+        exponents = -(distance - self.radii).square() / (2 * sd**2) + bessel
+        return (
+            torch.logsumexp(exponents, dim=1)
+            - math.log(len(self.radii))
+            - math.log(2 * math.pi * sd**2)
+        )
+
+
+class Samples:
+    """A finite training set held in memory; drawn from uniformly, with replacement.
+
+    Args:
+        x: Samples, shape (n, *shape).
+
+    Raises:
+        DataError: If there are none, or some value is not finite.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        if x.dim() < 2 or len(x) == 0:
+            raise DataError(f"samples must have shape (n, *shape), but got {tuple(x.shape)}")
+        if not torch.isfinite(x).all():
+            raise DataError("samples must be finite, but some values are NaN or infinite")
+        self.x = x.float().contiguous()
+        self.shape = tuple(x.shape[1:])
+
+    def to(self, device: torch.device) -> Samples:
+        self.x = self.x.to(device)
+        return self
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        which = torch.randint(len(self.x), (n,), generator=generator, device=generator.device)
+        return self.x[which]
+
+
+def load_data(config: Any) -> Dataset:
+    """The data set that a configuration names.
+
+    Args:
+        config: A data configuration, see `ebm_core.config`.
+
+    Raises:
+        DataError: If it cannot be read or does not have the promised shape.
+    """
+    if config.name == "gmm":
+        return Gmm(config.modes, config.radius, config.sd)
+    if config.name == "rings":
+        return Rings(config.rings, config.sd)
+    if config.name == "digits":
+        return Samples(_digits(config.size))
+    if config.name == "array":
+        return Samples(_array(Path(config.path).expanduser(), config.key))
+    return Samples(_image_folder(Path(config.path).expanduser(), config.size, config.channels))
+
+
+def is_plane_law(dataset: Dataset) -> bool:
+    """Whether the density of a data set is known in closed form."""
+    return hasattr(dataset, "log_density")
+
+
+def _digits(size: int) -> Tensor:
+    from sklearn.datasets import load_digits
+
+    images = torch.from_numpy(load_digits().images).float()[:, None] / 8 - 1
+    if size != 8:
+        images = torch.nn.functional.interpolate(
+            images, size=(size, size), mode="bilinear", antialias=True
+        )
+    return images
+
+
+def _array(path: Path, key: str | None) -> Tensor:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        if path.suffix in (".pt", ".pth"):
+            content = torch.load(path, weights_only=True, map_location="cpu")
+        else:
+            content = np.load(path, allow_pickle=False)
+    except Exception as error:  # whatever the reader says is for the user, with the file's name
+        raise DataError(f"{path}: cannot be read as an array: {error}") from error
+    if hasattr(content, "keys"):
+        names = list(content.keys())
+        if key is None and len(names) == 1:
+            key = names[0]
+        if key not in names:
+            raise DataError(f"{path}: `data.key` must be one of {names}, got {key!r}")
+        content = content[key]
+    array = torch.as_tensor(content)
+    if array.is_complex() or array.dtype == torch.bool:
+        raise DataError(f"{path}: must hold real numbers, got {array.dtype}")
+    return array if array.dim() > 1 else array[:, None]
+
+
+def _image_folder(folder: Path, size: int, channels: int) -> Tensor:
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise DataError(f"{folder}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return torch.stack(list(_read_images(paths, size, channels)))
+
+
+def _read_images(paths: list[Path], size: int, channels: int) -> Iterator[Tensor]:
+    from PIL import Image, ImageOps
+
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                plain = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
+                square = ImageOps.fit(plain, (size, size), Image.Resampling.LANCZOS)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read as an image: {error}") from error
+        pixels = torch.from_numpy(np.asarray(square, dtype=np.float32) / 127.5 - 1)
+        yield pixels.reshape(size, size, channels).permute(2, 0, 1)

@@ -1,0 +1,107 @@
+"""The learning objective and the two ways of following it, for all members at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+Parameters = dict[str, Tensor]
+
+
+def energy_difference(positive: Tensor, negative: Tensor, epsilon: Tensor) -> Tensor:
+    r"""Difference d between data and chains, in nats.
+
+    .. math:: d = \frac{2}{\varepsilon^2}\left(E_q[F(x)] - E_s[F(x)]\right)
+
+    Positive: the update contracts; negative: the data lie lower than the chains, and it expands.
+
+    Args:
+        positive: F at data, shape (M, n): members x samples.
+        negative: F at chains, shape (M, m).
+        epsilon: Langevin noise sd of each member, shape (M,), units of x.
+
+    Returns:
+        Shape (M,), nats.
+
+    Raises:
+        ValueError: If a batch is empty.
+
+    Source: Nijkamp et al. 2020, appendix A.
+    """
+    if positive.shape[-1] == 0 or negative.shape[-1] == 0:
+        raise ValueError("a batch of samples is empty")
+    return 2 / epsilon.square() * (positive.mean(-1) - negative.mean(-1))
+
+
+def _per_member(value: Tensor, like: Tensor) -> Tensor:
+    return value.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def sgd_step(
+    parameters: Parameters, gradients: Mapping[str, Tensor], gamma_0: Tensor
+) -> Parameters:
+    r"""Plain SGD on the rescaled objective.
+
+    .. math:: \theta \leftarrow \theta - \gamma_0 \partial_\theta (E_q[F] - E_s[F])
+
+    With ``gamma = (epsilon**2 / 2) gamma_0`` this is ``theta - gamma grad d``; epsilon cancels.
+
+    Args:
+        parameters: Tensors of shape (M, ...).
+        gradients: Gradients of ``mean F(data) - mean F(chains)``, same shapes.
+        gamma_0: Rate of each member, shape (M,).
+
+    Source: Nijkamp et al. 2020, eqs. (3A), (4A).
+    """
+    return {
+        name: value - _per_member(gamma_0, value) * gradients[name]
+        for name, value in parameters.items()
+    }
+
+
+def adam_state(parameters: Parameters) -> dict[str, Parameters]:
+    """Moments before the first Adam step."""
+    return {
+        moment: {name: torch.zeros_like(value) for name, value in parameters.items()}
+        for moment in ("first", "second")
+    }
+
+
+def adam_step(
+    parameters: Parameters,
+    gradients: Mapping[str, Tensor],
+    rate: Tensor,
+    state: dict[str, Parameters],
+    step: int,
+    betas: tuple[float, float] = (0.9, 0.999),
+    stabilizer: float = 1e-8,
+) -> tuple[Parameters, dict[str, Parameters]]:
+    """Adam, with a rate of its own for each member.
+
+    torch.optim.Adam has one rate for a whole tensor, and the members of a pack share their tensors.
+
+    Args:
+        parameters: Tensors of shape (M, ...).
+        gradients: Gradients of the loss d, same shapes.
+        rate: Rate of each member, shape (M,).
+        state: As returned by `adam_state` or by the last step; not changed.
+        step: Count of this step, from 1.
+        betas: Decay of the two moments.
+        stabilizer: Added to the root of the second moment.
+
+    Source: Kingma and Ba 2015, algorithm 1.
+    """
+    first_decay, second_decay = betas
+    updated: Parameters = {}
+    first: Parameters = {}
+    second: Parameters = {}
+    for name, value in parameters.items():
+        gradient = gradients[name]
+        first[name] = torch.lerp(gradient, state["first"][name], first_decay)
+        second[name] = torch.lerp(gradient.square(), state["second"][name], second_decay)
+        mean = first[name] / (1 - first_decay**step)
+        root = (second[name] / (1 - second_decay**step)).sqrt() + stabilizer
+        updated[name] = value - _per_member(rate, value) * mean / root
+    return updated, {"first": first, "second": second}
