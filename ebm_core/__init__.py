@@ -3,11 +3,11 @@ r"""Maximum-likelihood training of energy-based models by Langevin sampling, wit
 Conventions, stated once:
 
 * ``F(x; theta)`` is the network: one scalar a sample, *low where data are likely*.
-* The temperature is ``T = epsilon**2 / 2``; the energy in nats is ``U = F / T`` (1A), and the model is
-  ``p(x) proportional to exp(-F(x) / T)``.
+* The temperature is ``T = epsilon**2 / 2``; the energy in nats is ``U = F / T`` (1A), and the
+  model is ``p(x) proportional to exp(-F(x) / T)``.
 * One Langevin update is ``x <- x - grad F(x) + epsilon * z`` with ``z ~ N(0, I)`` (2A).
-* ``r`` is the mean over chains and over the path of ``|grad F|`` (units of x), taken at the L states
-  before each move.
+* ``r`` is the mean over chains and over the path of ``|grad F|`` (units of x), taken at the L
+  states before each move.
 * ``d = (2 / epsilon**2) (mean F(data) - mean F(chains))``, in nats; ``d > 0`` contracts, ``d < 0``
   expands the energy landscape.
 * One learning update is ``theta <- theta - gamma_0 * grad(mean F(data) - mean F(chains))``
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ebm_core.langevin import run_langevin as run_langevin
     from ebm_core.presets import preset as preset
     from ebm_core.presets import presets as presets
-    from ebm_core.trainer import RunResult as RunResult
+    from ebm_core.result import RunResult as RunResult
     from ebm_core.trainer import Trainer as Trainer
     from ebm_core.trainer import train as train
     from ebm_core.trainer import train_members as train_members
@@ -42,7 +42,7 @@ _HOME = {
     "preset": "presets",
     "presets": "presets",
     "run_langevin": "langevin",
-    "RunResult": "trainer",
+    "RunResult": "result",
     "Trainer": "trainer",
     "train": "trainer",
     "train_members": "trainer",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebm_core.data import Dataset
+from ebm_core.data import Dataset, positive_samples
 
 
 def start_states(
@@ -15,6 +15,7 @@ def start_states(
     scale: float,
     generator: torch.Generator,
     dtype: torch.dtype,
+    data_epsilon: float = 0.0,
 ) -> Tensor:
     """Fresh states for chains.
 
@@ -25,6 +26,8 @@ def start_states(
         scale: Units of x; unused for ``data``.
         generator: Source of the numbers.
         dtype: Of the result.
+        data_epsilon: sd of the noise on states that start at ``data``, units of x: chains that
+            start at q start at data with the noise of (5A).
 
     Returns:
         Shape (n, *shape).
@@ -33,7 +36,7 @@ def start_states(
         ValueError: If the kind is unknown.
     """
     if kind == "data":
-        return dataset.draw(n, generator).to(dtype)
+        return positive_samples(dataset, n, data_epsilon, generator, dtype)
     x = torch.empty(n, *dataset.shape, dtype=dtype, device=generator.device)
     if kind == "uniform":
         return x.uniform_(-scale, scale, generator=generator)
@@ -46,7 +49,12 @@ def draw_slots(bank_size: int, n: int, generator: torch.Generator) -> Tensor:
     """Indices of n different bank states, shape (n,).
 
     Without replacement: two copies of one state in a batch would write back over each other.
+
+    Raises:
+        ValueError: If the bank holds fewer.
     """
+    if n > bank_size:
+        raise ValueError(f"`n <= bank_size` must hold, but got n={n}, bank_size={bank_size}")
     return torch.randperm(bank_size, generator=generator, device=generator.device)[:n]
 
 
@@ -61,5 +69,8 @@ def reinitialize(
         share: Between 0 and 1.
         generator: Source of the choice.
     """
-    anew = torch.rand(len(states), generator=generator, device=states.device) < share
-    return torch.where(anew.reshape(-1, *[1] * (states.dim() - 1)), fresh, states)
+    uniform = torch.rand(
+        len(states), generator=generator, dtype=torch.float32, device=states.device
+    )
+    anew = (uniform < share).reshape(-1, *[1] * (states.dim() - 1))
+    return torch.where(anew, fresh, states)

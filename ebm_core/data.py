@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, TypeGuard
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ class Dataset(Protocol):
         """n samples without added noise, shape (n, *shape), float32 on the generator's device."""
         ...
 
-    def to(self, device: torch.device) -> Dataset:
+    def to(self, device: torch.device) -> Self:
         """The same data set, ready to draw on a device."""
         ...
 
@@ -60,13 +59,17 @@ def positive_samples(
     """
     clean = dataset.draw(n, generator).to(dtype)
     noise = torch.empty_like(clean).normal_(generator=generator)
-    return clean.add_(noise, alpha=data_epsilon)
+    return noise.mul_(data_epsilon).add_(clean)
+
+
+def _normal(size: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randn(size, generator=generator, dtype=torch.float32, device=generator.device)
 
 
 class Gmm:
     """Gaussians of equal weight and sd, their means evenly on a circle."""
 
-    shape = (2,)
+    shape: tuple[int, ...] = (2,)
 
     def __init__(self, modes: int = 8, radius: float = 1.0, sd: float = 0.15) -> None:
         angles = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes
@@ -74,17 +77,18 @@ class Gmm:
         self.sd = sd
         self.extent = radius + 8 * sd
 
-    def to(self, device: torch.device) -> Gmm:
+    def to(self, device: torch.device) -> Self:
         self.means = self.means.to(device)
         return self
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         device = generator.device
         which = torch.randint(len(self.means), (n,), generator=generator, device=device)
-        noise = torch.randn(n, 2, generator=generator, device=device)
+        noise = _normal((n, 2), generator)
         return self.means.float()[which] + self.sd * noise
 
     def log_density(self, x: Tensor, sd: float) -> Tensor:
+        """log q at x, shape (n, 2) to (n,), float64, for modes of sd `sd`."""
         squared = (x.double()[:, None] - self.means).square().sum(-1)
         exponents = torch.logsumexp(-squared / (2 * sd**2), dim=1)
         return exponents - math.log(len(self.means)) - math.log(2 * math.pi * sd**2)
@@ -93,28 +97,33 @@ class Gmm:
 class Rings:
     """Uniform on concentric circles of radius 1, 2, ..., blurred by an isotropic Gaussian."""
 
-    shape = (2,)
+    shape: tuple[int, ...] = (2,)
 
     def __init__(self, rings: int = 4, sd: float = 0.15) -> None:
         self.radii = torch.arange(1, rings + 1, dtype=torch.float64)
         self.sd = sd
         self.extent = rings + 6 * sd
 
-    def to(self, device: torch.device) -> Rings:
+    def to(self, device: torch.device) -> Self:
         self.radii = self.radii.to(device)
         return self
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         device = generator.device
         which = torch.randint(len(self.radii), (n,), generator=generator, device=device)
-        angle = 2 * math.pi * torch.rand(n, generator=generator, device=device)
-        noise = torch.randn(n, 2, generator=generator, device=device)
+        uniform = torch.rand(n, generator=generator, dtype=torch.float32, device=device)
+        angle = 2 * math.pi * uniform
+        noise = _normal((n, 2), generator)
         circle = torch.stack([angle.cos(), angle.sin()], dim=1)
         return self.radii.float()[which, None] * circle + self.sd * noise
 
     def log_density(self, x: Tensor, sd: float) -> Tensor:
-        # A circle of radius R under noise sd: the angle integrates to a Bessel function,
-        # q(x) = exp(-(|x| - R)^2 / 2 sd^2) i0e(|x| R / sd^2) / (2 pi sd^2).
+        r"""log q at x, shape (n, 2) to (n,), float64, for circles blurred by `sd`.
+
+        A circle of radius R under noise s: the angle integrates to a scaled Bessel function,
+
+        .. math:: q(x) = e^{-(|x| - R)^2 / 2 s^2} \, i_{0e}(|x| R / s^2) / (2 \pi s^2)
+        """
         distance = x.double().norm(dim=1)[:, None]
         bessel = torch.special.i0e(distance * self.radii / sd**2).log()
         exponents = -(distance - self.radii).square() / (2 * sd**2) + bessel
@@ -143,7 +152,7 @@ class Samples:
         self.x = x.float().contiguous()
         self.shape = tuple(x.shape[1:])
 
-    def to(self, device: torch.device) -> Samples:
+    def to(self, device: torch.device) -> Self:
         self.x = self.x.to(device)
         return self
 
@@ -172,7 +181,7 @@ def load_data(config: Any) -> Dataset:
     return Samples(_image_folder(Path(config.path).expanduser(), config.size, config.channels))
 
 
-def is_plane_law(dataset: Dataset) -> bool:
+def is_plane_law(dataset: Dataset) -> TypeGuard[PlaneLaw]:
     """Whether the density of a data set is known in closed form."""
     return hasattr(dataset, "log_density")
 
@@ -181,11 +190,11 @@ def _digits(size: int) -> Tensor:
     from sklearn.datasets import load_digits
 
     images = torch.from_numpy(load_digits().images).float()[:, None] / 8 - 1
-    if size != 8:
-        images = torch.nn.functional.interpolate(
-            images, size=(size, size), mode="bilinear", antialias=True
-        )
-    return images
+    if size == 8:
+        return images
+    return torch.nn.functional.interpolate(
+        images, size=(size, size), mode="bilinear", antialias=True
+    )
 
 
 def _array(path: Path, key: str | None) -> Tensor:
@@ -195,38 +204,63 @@ def _array(path: Path, key: str | None) -> Tensor:
         if path.suffix in (".pt", ".pth"):
             content = torch.load(path, weights_only=True, map_location="cpu")
         else:
-            content = np.load(path, allow_pickle=False)
+            content = _read_numpy(path)
     except Exception as error:  # whatever the reader says is for the user, with the file's name
-        raise DataError(f"{path}: cannot be read as an array: {error}") from error
-    if hasattr(content, "keys"):
-        names = list(content.keys())
-        if key is None and len(names) == 1:
-            key = names[0]
-        if key not in names:
-            raise DataError(f"{path}: `data.key` must be one of {names}, got {key!r}")
-        content = content[key]
-    array = torch.as_tensor(content)
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path}: cannot be read as an array: {reason}") from error
+    array = _pick(content, path, key)
+    if not isinstance(array, Tensor | np.ndarray):
+        raise DataError(f"{path}: must hold an array, got {type(array).__name__}")
+    if isinstance(array, np.ndarray):
+        if array.dtype.kind not in "iuf":
+            raise DataError(f"{path}: must hold real numbers, got {array.dtype}")
+        array = torch.from_numpy(array.astype(np.float32))
     if array.is_complex() or array.dtype == torch.bool:
         raise DataError(f"{path}: must hold real numbers, got {array.dtype}")
-    return array if array.dim() > 1 else array[:, None]
+    return array[:, None] if array.dim() == 1 else array
+
+
+def _read_numpy(path: Path) -> Any:
+    content = np.load(path, allow_pickle=False)
+    if isinstance(content, np.ndarray):
+        return content
+    with content:
+        return {name: content[name] for name in content.files}
+
+
+def _pick(content: Any, path: Path, key: str | None) -> Any:
+    if not isinstance(content, dict):
+        if key is not None:
+            raise DataError(f"{path}: holds one array without a name, got data.key={key!r}")
+        return content
+    names = list(content)
+    if key is None and len(names) == 1:
+        return content[names[0]]
+    if key not in names:
+        raise DataError(f"{path}: `data.key` must be one of {names}, got {key!r}")
+    return content[key]
 
 
 def _image_folder(folder: Path, size: int, channels: int) -> Tensor:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise DataError(f"{folder}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return torch.stack(list(_read_images(paths, size, channels)))
+    images = torch.empty(len(paths), channels, size, size)
+    for image, path in zip(images, paths, strict=True):
+        image.copy_(_read_image(path, size, channels))
+    return images
 
 
-def _read_images(paths: list[Path], size: int, channels: int) -> Iterator[Tensor]:
+def _read_image(path: Path, size: int, channels: int) -> Tensor:
     from PIL import Image, ImageOps
 
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                plain = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
-                square = ImageOps.fit(plain, (size, size), Image.Resampling.LANCZOS)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read as an image: {error}") from error
-        pixels = torch.from_numpy(np.asarray(square, dtype=np.float32) / 127.5 - 1)
-        yield pixels.reshape(size, size, channels).permute(2, 0, 1)
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            plain = upright.convert("RGB" if channels == 3 else "L")
+            square = ImageOps.fit(plain, (size, size), Image.Resampling.LANCZOS)
+    # the kinds of error that Pillow's readers raise for damaged and for enormous files
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be read as an image: {error}") from error
+    pixels = torch.from_numpy(np.asarray(square, dtype=np.float32) / 127.5 - 1)
+    return pixels.reshape(size, size, channels).permute(2, 0, 1)

@@ -1,141 +1,71 @@
-r"""Diagnostics of learning: pure functions of the series d and r.
+"""Diagnostics of learning: pure functions of the series d and r.
 
 d is the energy difference between data and chains in nats, r the gradient magnitude of the chains;
-both have one value an update. Each function says what it returns where it has no answer.
+both have one value an update. Each function says what it returns where it has no answer; none
+depends on the unit of a series, and none overflows.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from ebm_core.correlation import (
+    MAX_LAG,
+    RESOLUTION,
+    Array,
+    as_series,
+    autocorrelation,
+    bartlett_bound,
+    cross_correlation,
+    has_answer,
+    in_unit,
+    is_constant,
+    partial_autocorrelation,
+    white_noise_bound,
+)
 
-MAX_LAG = 15
-
-
-def _series(values: ArrayLike) -> Array:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1:
-        raise ValueError(f"a series must have one axis, but got shape {array.shape}")
-    return array
-
-
-def is_constant(values: ArrayLike) -> bool:
-    """Whether a series does not vary beyond the rounding of float32; False if it has no values."""
-    x = _series(values)
-    if x.size == 0:
-        return False
-    return bool(np.ptp(x) <= 1e-6 * np.abs(x).max())
+__all__ = [
+    "MAX_LAG",
+    "Array",
+    "Oscillation",
+    "autocorrelation",
+    "balance",
+    "band_adherence",
+    "bartlett_bound",
+    "cross_correlation",
+    "is_constant",
+    "longest_repeat",
+    "oscillation",
+    "partial_autocorrelation",
+    "relative_drift",
+    "sign_change_share",
+    "skewness",
+    "span_decades",
+    "white_noise_bound",
+]
 
 
 def longest_repeat(values: ArrayLike) -> int:
-    """Length of the longest run of equal neighbours; 0 for an empty series."""
-    x = _series(values)
+    """Length of the longest run of equal neighbours; 0 for an empty series. NaN equals nothing."""
+    x = as_series(values)
     if x.size == 0:
         return 0
-    breaks = np.flatnonzero(np.diff(x) != 0)
+    breaks = np.flatnonzero(x[1:] != x[:-1])
     edges = np.concatenate([[-1], breaks, [x.size - 1]])
     return int(np.diff(edges).max())
 
 
-def autocorrelation(values: ArrayLike, max_lag: int = MAX_LAG, centered: bool = True) -> Array:
-    r"""Autocorrelation at lags 0..max_lag.
-
-    .. math:: a_k = \sum_t (x_t - \bar x)(x_{t+k} - \bar x) / \sum_t (x_t - \bar x)^2
-
-    Args:
-        values: Series of n numbers.
-        max_lag: Largest lag.
-        centered: Whether to subtract the mean. The source plots d uncentred (unit mean square),
-            which hides negative lags behind a mean: use that form for the figure only.
-
-    Returns:
-        Shape (max_lag + 1,). NaN throughout if the series is constant, holds a non-finite value or
-        has no more than max_lag + 1 values.
-    """
-    x = _series(values)
-    if x.size <= max_lag + 1 or not np.isfinite(x).all() or is_constant(x):
-        return np.full(max_lag + 1, np.nan)
-    if centered:
-        x = x - x.mean()
-    products = [x[: x.size - lag] @ x[lag:] for lag in range(max_lag + 1)]
-    return np.array(products) / products[0]
-
-
-def partial_autocorrelation(values: ArrayLike, max_lag: int = MAX_LAG) -> Array:
-    """Partial autocorrelation at lags 0..max_lag, by the Durbin-Levinson recursion.
-
-    Returns:
-        Shape (max_lag + 1,), 1 at lag 0; NaN throughout where `autocorrelation` has no answer.
-    """
-    a = autocorrelation(values, max_lag)
-    if np.isnan(a).any():
-        return np.full(max_lag + 1, np.nan)
-    partial = np.ones(max_lag + 1)
-    phi = np.empty(0)
-    for lag in range(1, max_lag + 1):
-        rest = 1 - phi @ a[1:lag]
-        last = (a[lag] - phi @ a[lag - 1 : 0 : -1]) / rest if rest > 0 else np.nan
-        phi = np.append(phi - last * phi[::-1], last)
-        partial[lag] = last
-    return partial
-
-
-def cross_correlation(first: ArrayLike, second: ArrayLike, max_lag: int = MAX_LAG) -> Array:
-    """Correlation of ``first[t]`` with ``second[t + k]`` for k = -max_lag..max_lag.
-
-    Both are centred and standardised by their whole series.
-
-    Returns:
-        Shape (2 max_lag + 1,). NaN throughout where `autocorrelation` of either has no answer.
-
-    Raises:
-        ValueError: If the series differ in length.
-    """
-    x, y = _series(first), _series(second)
-    if x.size != y.size:
-        raise ValueError(f"series must have equal lengths, but got {x.size} and {y.size}")
-    answerless = [
-        z.size <= max_lag + 1 or not np.isfinite(z).all() or is_constant(z) for z in (x, y)
-    ]
-    if any(answerless):
-        return np.full(2 * max_lag + 1, np.nan)
-    x, y = x - x.mean(), y - y.mean()
-    n = x.size
-    products = [
-        x[max(0, -lag) : n - max(0, lag)] @ y[max(0, lag) : n - max(0, -lag)]
-        for lag in range(-max_lag, max_lag + 1)
-    ]
-    return np.array(products) / math.sqrt((x @ x) * (y @ y))
-
-
-def white_noise_bound(n: int, lags: int = 1, confidence: float = 0.95) -> float:
-    """Half width of the band that autocorrelations of white noise stay in.
-
-    Args:
-        n: Length of the series.
-        lags: How many lags are looked at together (Bonferroni): 1.96/sqrt(n) for one,
-            2.94/sqrt(n) for fifteen.
-        confidence: That none of them leaves the band.
-
-    Returns:
-        The bound; NaN for n < 1.
-    """
-    if n < 1:
-        return math.nan
-    quantile = NormalDist().inv_cdf(1 - (1 - confidence) / (2 * lags))
-    return quantile / math.sqrt(n)
-
-
 def sign_change_share(values: ArrayLike) -> float:
-    """Share of neighbours with different signs; 1/2 for white noise, NaN for under two values."""
-    x = _series(values)
+    """Share of neighbours with different signs; 1/2 for white noise about 0.
+
+    NaN for under two values or non-finite ones.
+    """
+    x = as_series(values)
     if x.size < 2 or not np.isfinite(x).all():
         return math.nan
     return float(np.mean(np.sign(x[1:]) != np.sign(x[:-1])))
@@ -143,19 +73,28 @@ def sign_change_share(values: ArrayLike) -> float:
 
 def balance(d: ArrayLike) -> float:
     """mean d / sd d: how far d is from centred on 0. NaN for constant or non-finite series."""
-    x = _series(d)
-    if x.size < 2 or not np.isfinite(x).all() or is_constant(x):
+    x = as_series(d)
+    if not has_answer(x, 2):
         return math.nan
+    x = in_unit(x)
     return float(x.mean() / x.std(ddof=1))
 
 
 def skewness(values: ArrayLike) -> float:
     """Third standardised moment. NaN for constant or non-finite series."""
-    x = _series(values)
-    if x.size < 3 or not np.isfinite(x).all() or is_constant(x):
+    x = as_series(values)
+    if not has_answer(x, 3):
         return math.nan
+    x = in_unit(x)
     centred = x - x.mean()
     return float((centred**3).mean() / (centred**2).mean() ** 1.5)
+
+
+def _rise(x: Array) -> tuple[float, Array]:
+    """Rise of the least-squares line from end to end, and what deviates from the line."""
+    t = np.linspace(-0.5, 0.5, x.size)
+    rise = float((t @ x) / (t @ t))
+    return rise, x - x.mean() - rise * t
 
 
 def relative_drift(r: ArrayLike) -> float:
@@ -163,21 +102,22 @@ def relative_drift(r: ArrayLike) -> float:
 
     Returns:
         0 for a level series, 0.2 if it rises by a fifth of its mean; NaN for under three values,
-        non-finite values or mean 0.
+        non-finite values or a mean of 0.
     """
-    x = _series(r)
-    if x.size < 3 or not np.isfinite(x).all() or x.mean() == 0:
+    x = as_series(r)
+    if x.size < 3 or not np.isfinite(x).all():
         return math.nan
-    t = np.linspace(-0.5, 0.5, x.size)
-    return float((t @ x) / (t @ t) / x.mean())
+    x = in_unit(x)
+    mean = float(x.mean())
+    return _rise(x)[0] / mean if abs(mean) > 1e-12 else math.nan
 
 
 def span_decades(r: ArrayLike) -> float:
     """log10 of largest over smallest value; NaN unless all are finite and over 0."""
-    x = _series(r)
+    x = as_series(r)
     if x.size == 0 or not np.isfinite(x).all() or x.min() <= 0:
         return math.nan
-    return float(np.log10(x.max() / x.min()))
+    return float(np.log10(x.max()) - np.log10(x.min()))
 
 
 def band_adherence(r: ArrayLike, low: float, high: float) -> float:
@@ -188,7 +128,7 @@ def band_adherence(r: ArrayLike, low: float, high: float) -> float:
     """
     if not low < high:
         raise ValueError(f"`low < high` must hold, but got low={low!r}, high={high!r}")
-    x = _series(r)
+    x = as_series(r)
     if x.size == 0:
         return math.nan
     return float(np.mean((x >= low) & (x <= high)))
@@ -196,17 +136,17 @@ def band_adherence(r: ArrayLike, low: float, high: float) -> float:
 
 @dataclass(frozen=True)
 class Oscillation:
-    """Type of oscillation of d about 0, with the statistics behind it.
+    """Type of oscillation of d about 0, and the statistics behind it; NaN for no answer.
 
     Attributes:
         type: ``weak``, ``strong`` or ``undetermined``.
         reason: One sentence.
-        acf_min: Lowest centred autocorrelation of d over lags 1..15; NaN if there is none.
+        acf_min: Lowest autocorrelation of d over the lags looked at.
         acf_min_lag: The lag where it is found; 0 if there is none.
         acf_r_at_lag: Autocorrelation of r at that lag.
         corr_d_r: Correlation of d and r at lag 0.
         sign_changes: Share of neighbours of d with different signs.
-        bound: Two-sided 95 % white-noise bound over all lags looked at.
+        bound: Two-sided 95 % bound on the autocorrelation at that lag, over all lags looked at.
         n: Updates looked at.
     """
 
@@ -221,6 +161,15 @@ class Oscillation:
     n: int
 
 
+def _without_line(x: Array) -> Array:
+    """A series less its least-squares line: 0 for a straight line, unchanged if not finite."""
+    if x.size < 3 or not np.isfinite(x).all():
+        return x
+    x = in_unit(x)
+    rest = _rise(x)[1]
+    return rest if np.ptp(rest) > RESOLUTION else np.zeros_like(x)
+
+
 def oscillation(
     d: ArrayLike,
     r: ArrayLike,
@@ -229,18 +178,20 @@ def oscillation(
     shared: float = 0.3,
     least_updates: int = 100,
 ) -> Oscillation:
-    """Classifies the oscillation of d.
+    """Classifies the oscillation of d at short lags.
 
-    ======================  ===================  ===========================================
-    lowest autocorrelation  r shares it          type
-    ======================  ===================  ===========================================
-    above -effect, or       any                  weak: d does not depend much on its past
-    not significant
-    at or under -effect     corr(d, r) >= shared strong: expansion follows contraction, and r
-                                                 with it
-    at or under -effect     no                   undetermined: d alternates, r does not follow
-    no answer               any                  undetermined
-    ======================  ===================  ===========================================
+    =============================  =============  ==============================================
+    lowest autocorrelation of d    corr(d, r)     type
+    =============================  =============  ==============================================
+    over -effect, or inside bound  any            weak: no oscillation, or none that matters
+    at or under both               >= shared      strong: expansion follows contraction, with r
+    at or under both               under          undetermined: d alternates, r does not follow
+    no answer                      any            undetermined
+    =============================  =============  ==============================================
+
+    Significance (the bound) and size (the effect) are both asked for. Positive memory is not
+    strong: it widens the bound of later lags. Straight lines are taken out of both series first,
+    so that a drift neither hides an oscillation nor correlates d with r.
 
     Args:
         d: Energy differences, nats.
@@ -251,32 +202,42 @@ def oscillation(
         least_updates: Fewer values than this have no type.
 
     Returns:
-        ``undetermined`` for short, constant or non-finite series: never ``weak``.
+        ``undetermined`` for short, constant, straight or non-finite series: never ``weak``.
+
+    Raises:
+        ValueError: If the series differ in length.
 
     Source: Nijkamp et al. 2020, appendix D, worded there as a tendency.
     """
-    x, y = _series(d), _series(r)
+    x, y = _without_line(as_series(d)), _without_line(as_series(r))
     n = x.size
-    bound = white_noise_bound(n, max_lag)
-    acf = autocorrelation(x, max_lag)
-    acf_r = autocorrelation(y, max_lag)
+    acf, acf_r = autocorrelation(x, max_lag), autocorrelation(y, max_lag)
     corr = float(cross_correlation(x, y, max_lag)[max_lag])
-    changes = sign_change_share(x)
-    if n < least_updates or np.isnan(acf).any() or np.isnan(acf_r).any():
-        why = f"{n} updates are fewer than {least_updates}"
-        if n >= least_updates:
-            which = "d" if np.isnan(acf).any() else "r"
-            why = f"{which} is constant or not finite"
-        return Oscillation("undetermined", why, math.nan, 0, math.nan, corr, changes, bound, n)
+    changes = sign_change_share(d)
+    why = _no_answer(acf, acf_r, n, least_updates)
+    if why:
+        nan = math.nan
+        return Oscillation("undetermined", why, nan, 0, nan, corr, changes, nan, n)
     lag = 1 + int(np.argmin(acf[1:]))
-    low = float(acf[lag])
+    low, bound = float(acf[lag]), bartlett_bound(acf, lag, n)
     statistics = (low, lag, float(acf_r[lag]), corr, changes, bound, n)
     found = f"lowest autocorrelation of d is {low:.2f} at lag {lag}"
-    if low > -effect or low > -bound:
-        limit = f"over -{effect:g}" if low > -effect else f"inside the bound of {bound:.2f}"
-        return Oscillation("weak", f"{found}, {limit}", *statistics)
+    if low > -effect:
+        return Oscillation("weak", f"{found}, over -{effect:g}", *statistics)
+    if low > -bound:
+        return Oscillation("weak", f"{found}, inside the bound of {bound:.2f}", *statistics)
     if corr >= shared:
         why = f"{found}, and r follows d (correlation {corr:.2f})"
         return Oscillation("strong", why, *statistics)
     why = f"{found}, but r does not follow d (correlation {corr:.2f} is under {shared:g})"
     return Oscillation("undetermined", why, *statistics)
+
+
+def _no_answer(acf: Array, acf_r: Array, n: int, least_updates: int) -> str:
+    """Why there is no type of oscillation; empty if there may be one."""
+    if n < max(least_updates, len(acf) + 1):
+        return f"{n} updates are fewer than {max(least_updates, len(acf) + 1)}"
+    for name, values in (("d", acf), ("r", acf_r)):
+        if np.isnan(values).any():
+            return f"{name} is constant, a straight line or not finite"
+    return ""

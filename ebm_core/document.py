@@ -1,7 +1,7 @@
 """YAML files as plain data: the one module that touches PyYAML.
 
 Two traps of YAML 1.1 are closed: ``1e-4`` is a number here, not text, and a key that is given
-twice is an error instead of a silent overwrite.
+twice is an error instead of a silent overwrite. What is written here reads back as it was.
 """
 
 from __future__ import annotations
@@ -31,11 +31,18 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True  # a value that appears twice is written twice
+
+
+# The writer has to know what the reader takes for a number, so that it quotes such text
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
 
 
 def parse_yaml(text: str | bytes, key: str = "") -> Any:
@@ -62,6 +69,23 @@ def parse_yaml(text: str | bytes, key: str = "") -> Any:
         # An undecodable byte, or a date such as 2024-13-45
         rule = f"must be YAML; {' '.join(str(error).split())}"
         raise ConfigError([Problem(key, rule, text[:40])]) from None
+
+
+def dump_yaml(values: Any) -> str:
+    """YAML that `parse_yaml` reads back unchanged: floats bit for bit, keys in their order.
+
+    Args:
+        values: Mappings with text as keys, lists, text, numbers, true and false, None.
+
+    Raises:
+        TypeError: If there is anything else inside.
+    """
+    try:
+        # Plain ASCII: PyYAML does not read all of the line breaks that allow_unicode writes
+        text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, width=float("inf"))
+        return text
+    except yaml.representer.RepresenterError as error:
+        raise TypeError(f"cannot be written as YAML: {error}") from None
 
 
 def read_document(path: str | Path, overrides: Mapping[str, str] | None = None) -> dict[str, Any]:

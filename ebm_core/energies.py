@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import math
 from collections.abc import Sequence
@@ -35,7 +36,8 @@ class Mlp(nn.Module):
         h = x.flatten(1)
         for layer in self.hidden:
             h = nn.functional.leaky_relu(layer(h), self.slope)
-        return self.output(h).squeeze(-1)
+        value: Tensor = self.output(h)
+        return value.squeeze(-1)
 
 
 class Vanilla(nn.Module):
@@ -62,7 +64,8 @@ class Vanilla(nn.Module):
         self.output = nn.Conv2d(width * 2**stages, 1, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.output(self.body(x)).flatten(1).squeeze(-1)
+        value: Tensor = self.output(self.body(x))
+        return value.flatten(1).squeeze(-1)
 
 
 class NonlocalBlock(nn.Module):
@@ -88,7 +91,8 @@ class NonlocalBlock(nn.Module):
         value = nn.functional.max_pool2d(self.value(x), 2).flatten(2).transpose(1, 2)
         mixed = torch.softmax(query @ key, dim=-1) @ value
         mixed = mixed.transpose(1, 2).reshape(x.shape[0], -1, *x.shape[2:])
-        return x + self.output(mixed)
+        change: Tensor = self.output(mixed)
+        return x + change
 
 
 class Nonlocal(nn.Module):
@@ -128,7 +132,8 @@ class Nonlocal(nn.Module):
         self.output = nn.Linear(256, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.output(self.body(x)).squeeze(-1)
+        value: Tensor = self.output(self.body(x))
+        return value.squeeze(-1)
 
 
 def build_energy(network: Any, shape: tuple[int, ...]) -> nn.Module:
@@ -160,39 +165,70 @@ def _custom_energy(network: Any) -> nn.Module:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise EnergyError(f"network {network.name!r} cannot be imported: {error}") from error
-    energy = factory(**network.arguments)
+    try:
+        energy = factory(**network.arguments)
+    except Exception as error:  # the user's code: whatever it says is for the user
+        raise EnergyError(f"network {network.name!r} cannot be built: {error}") from error
     if not isinstance(energy, nn.Module):
         raise EnergyError(f"network {network.name!r} gives {type(energy).__name__}, not a module")
     return energy
 
 
 def check_energy(energy: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    """Refuses a module that cannot serve as an energy.
+    """Refuses a module that cannot serve as an energy; leaves it as it was.
+
+    Args:
+        energy: The module.
+        shape: Of one sample.
+        dtype: Of its parameters.
 
     Raises:
-        EnergyError: If it does not map (n, *shape) to (n,), has nothing to learn, or changes its own
-            buffers in a forward pass (batch normalization in train mode does).
+        EnergyError: If it does not map (n, *shape) to (n,), has nothing to learn, changes its own
+            buffers in a forward pass (as batch normalization in train mode does), or gives a
+            sample another value in another batch or at another time (as dropout does).
     """
-    if not any(True for _ in energy.parameters()):
-        raise EnergyError(f"{type(energy).__name__} has no parameters to learn")
-    buffers = {name: value.clone() for name, value in energy.named_buffers()}
-    reference = next(energy.parameters())
-    probe = torch.linspace(-1, 1, 3 * math.prod(shape), dtype=dtype, device=reference.device)
-    with torch.no_grad():
-        values = energy(probe.reshape(3, *shape))
-    if not isinstance(values, Tensor) or values.shape != (3,):
+    kind = type(energy).__name__
+    if not any(value.requires_grad for value in energy.parameters()):
+        raise EnergyError(f"{kind} has no parameters to learn")
+    own = copy.deepcopy(energy)
+    before = {name: value.clone() for name, value in own.named_buffers()}
+    device = next(own.parameters()).device
+    probe = torch.linspace(-1, 1, 3 * math.prod(shape), dtype=dtype, device=device)
+    probe = probe.reshape(3, *shape)
+    generators = [device] if device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices=generators):
+        values = _evaluate(own, probe)
+        _refuse_changed_buffers(own, before)
+        again = _evaluate(own, probe[:2])
+    if not torch.allclose(values[:2], again, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise EnergyError(
+            f"{kind} gives a sample another value in another batch or at another time. "
+            "Call .eval() on layers such as dropout or batch normalization, or use none"
+        )
+
+
+def _evaluate(energy: nn.Module, x: Tensor) -> Tensor:
+    kind, n, shape = type(energy).__name__, len(x), ", ".join(map(str, x.shape[1:]))
+    try:
+        values = energy(x)
+    except Exception as error:  # the user's code: whatever it says is for the user
+        raise EnergyError(f"{kind} fails on samples of shape (n, {shape}): {error}") from error
+    if not isinstance(values, Tensor) or values.shape != (n,):
         found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise EnergyError(
-            f"{type(energy).__name__} must map samples of shape (n, {', '.join(map(str, shape))}) "
-            f"to n numbers of shape (n,); for n=3 it gave {found}"
+            f"{kind} must map samples of shape (n, {shape}) to n numbers of shape (n,); "
+            f"for n={n} it gave {found}"
         )
+    return values
+
+
+def _refuse_changed_buffers(energy: nn.Module, before: dict[str, Tensor]) -> None:
     for name, value in energy.named_buffers():
-        if not torch.equal(value, buffers[name]):
-            owner = name.rpartition(".")[0]
-            kind = type(energy.get_submodule(owner)).__name__
+        if not torch.equal(value, before[name]):
+            owner = type(energy.get_submodule(name.rpartition(".")[0])).__name__
             raise EnergyError(
-                f"buffer {name!r} of {kind} changes in a forward pass: the energy would depend on "
-                "the batch. Call .eval() on that layer, or use one without running statistics"
+                f"buffer {name!r} of {owner} changes in a forward pass: the energy would depend "
+                "on the batch. Call .eval() on that layer, or use one without running statistics"
             )
 
 

@@ -38,8 +38,8 @@ class Engine(Protocol):
 class ClosedFormMlp:
     """Perceptrons by batched matrix products, the input gradient written out.
 
-    For layers ``h_k = lrelu(h_{k-1} W_k^T + b_k)`` and ``F = h_K w + b`` the gradient is the chain of
-    products ``(w m_K) W_K m_{K-1} ... W_1`` with ``m_k`` the slopes: no graph is built.
+    For layers ``h_k = lrelu(h_{k-1} W_k^T + b_k)`` and ``F = h_K w + b`` the gradient is the chain
+    of products ``(w m_K) W_K m_{K-1} ... W_1`` with ``m_k`` the slopes: no graph is built.
     """
 
     path = "closed_form"
@@ -47,6 +47,15 @@ class ClosedFormMlp:
     def __init__(self, module: Mlp) -> None:
         self.layers = len(module.hidden)
         self.slope = module.slope
+
+    @staticmethod
+    def fits(module: nn.Module) -> bool:
+        """Whether a module is such a perceptron, all of its own weights to be learned."""
+        if type(module) is not Mlp:
+            return False
+        layers = [*(f"hidden.{k}" for k in range(len(module.hidden))), "output"]
+        names = {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+        return names == set(_learned(module))
 
     def _hidden(self, parameters: Parameters, layer: int) -> tuple[Tensor, Tensor]:
         weight = parameters[f"hidden.{layer}.weight"]
@@ -61,24 +70,24 @@ class ClosedFormMlp:
         return torch.baddbmm(bias, h, parameters["output.weight"].mT).squeeze(-1)
 
     def input_gradient(self, parameters: Parameters) -> Gradient:
-        hidden = [self._hidden(parameters, layer) for layer in range(self.layers)]
+        fixed = {name: value.detach() for name, value in parameters.items()}
+        hidden = [self._hidden(fixed, layer) for layer in range(self.layers)]
         forward = [(weight.mT.contiguous(), bias) for weight, bias in hidden]
-        backward = [weight for weight, _ in hidden]
-        last = parameters["output.weight"]
+        backward = [weight for weight, _ in reversed(hidden)]
+        last = fixed["output.weight"]
         slope = self.slope
 
         def gradient(x: Tensor) -> Tensor:
             h = x.flatten(2)
-            inputs = []
+            activations = []
             for weight, bias in forward:
-                z = torch.baddbmm(bias, h, weight)
-                inputs.append(z)
-                # the last activation is needed for F only
-                if len(inputs) < len(forward):
-                    h = nn.functional.leaky_relu(z, slope)
-            g = last.expand_as(inputs[-1])
-            for z, weight in zip(reversed(inputs), reversed(backward)):
-                g = torch.bmm(_leaky_relu_backward(g, z, slope, False), weight)
+                # In place: a fresh large buffer a layer costs more than the arithmetic on a CPU.
+                # The sign, all that the way back needs, is that of the input.
+                h = nn.functional.leaky_relu_(torch.baddbmm(bias, h, weight), slope)
+                activations.append(h)
+            g = last
+            for weight in backward:
+                g = torch.bmm(_leaky_relu_backward(g, activations.pop(), slope, True), weight)
             return g.reshape(x.shape)
 
         return gradient
@@ -93,14 +102,17 @@ class Batched:
         self.module = module
 
     def _one(self, parameters: Parameters, x: Tensor) -> Tensor:
-        return functional_call(self.module, parameters, (x,))
+        value: Tensor = functional_call(self.module, parameters, (x,))
+        return value
 
     def energy(self, parameters: Parameters, x: Tensor) -> Tensor:
-        return vmap(self._one)(parameters, x)
+        value: Tensor = vmap(self._one)(parameters, x)
+        return value
 
     def input_gradient(self, parameters: Parameters) -> Gradient:
+        fixed = {name: value.detach() for name, value in parameters.items()}
         slope = vmap(grad(lambda p, x: self._one(p, x).sum(), argnums=1))
-        return lambda x: slope(parameters, x)
+        return lambda x: slope(fixed, x)
 
 
 class Looped:
@@ -116,7 +128,8 @@ class Looped:
 
     def _call(self, parameters: Parameters, member: int, x: Tensor) -> Tensor:
         own = {name: value[member] for name, value in parameters.items()}
-        return functional_call(self.module, own, (x,))
+        value: Tensor = functional_call(self.module, own, (x,))
+        return value
 
     def input_gradient(self, parameters: Parameters) -> Gradient:
         fixed = {name: value.detach() for name, value in parameters.items()}
@@ -144,35 +157,43 @@ def make_engine(module: nn.Module, members: int, path: str | None = None) -> Eng
     Raises:
         EnergyError: If there is no such path.
     """
-    # functional_call swaps parameters in and out of the module: keep one that nobody else holds
-    own = copy.deepcopy(module).requires_grad_(False)
     if path is None:
-        path = _choose(own, members)
+        path = _choose(module, members)
     if path not in _PATHS:
         raise EnergyError(f"engine path must be one of {', '.join(_PATHS)}, got {path!r}")
-    engine: Engine = _PATHS[path](own)
+    # functional_call swaps parameters in and out of the module: keep one that nobody else holds
+    engine: Engine = _PATHS[path](copy.deepcopy(module).requires_grad_(False))
     return engine
 
 
 def _choose(module: nn.Module, members: int) -> str:
-    if type(module) is Mlp:
+    if ClosedFormMlp.fits(module):
         return ClosedFormMlp.path
-    if members == 1 or not _vmappable(module):
+    if members == 1 or not getattr(module, "batchable", True) or _convolves_on_cpu(module):
         return Looped.path
     return Batched.path
 
 
-def _vmappable(module: nn.Module) -> bool:
-    """Whether the module says that it can be batched: a ``batchable = False`` attribute opts out.
-
-    Data-dependent control flow and in-place tricks cannot be told from the outside; the trainer
-    tries the batched path once before it relies on it.
-    """
-    return bool(getattr(module, "batchable", True))
+def _convolves_on_cpu(module: nn.Module) -> bool:
+    """Batched, convolutions become grouped ones: 30 % slower at 32x32 on a CPU than one by one."""
+    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return any(
+        isinstance(part, convolutions) and part.weight.device.type == "cpu"
+        for part in module.modules()
+    )
 
 
 def probe(engine: Engine, parameters: Parameters, x: Tensor) -> bool:
-    """Whether a path works for these parameters and states, energy and gradient alike."""
+    """Whether a path works for these parameters and states, energy and gradient alike.
+
+    Data-dependent control flow and in-place tricks of a user's module cannot be told from the
+    outside; so the batched path is tried once before it is relied on.
+
+    Args:
+        engine: The path to try.
+        parameters: Each of shape (M, ...).
+        x: A few states, shape (M, n, *shape).
+    """
     try:
         with torch.no_grad():
             engine.energy(parameters, x)
@@ -182,11 +203,37 @@ def probe(engine: Engine, parameters: Parameters, x: Tensor) -> bool:
     return True
 
 
+def _learned(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: value for name, value in module.named_parameters() if value.requires_grad}
+
+
 def stack_parameters(modules: Sequence[nn.Module]) -> Parameters:
-    """Parameters of several modules of one architecture, each of shape (M, ...)."""
-    names = [name for name, _ in modules[0].named_parameters()]
-    tables = [dict(module.named_parameters()) for module in modules]
-    return {name: torch.stack([table[name].detach() for table in tables]) for name in names}
+    """What several modules of one architecture have to learn, each tensor of shape (M, ...).
+
+    Frozen parameters (``requires_grad`` off) and buffers are left out: the engine takes them from
+    the module that it was made from, so they have to be the same in all of these.
+
+    Raises:
+        EnergyError: If a frozen parameter or a buffer differs.
+    """
+    tables = [_learned(module) for module in modules]
+    fixed = [_fixed(module) for module in modules]
+    for name, value in fixed[0].items():
+        if not all(torch.equal(value, other[name]) for other in fixed[1:]):
+            raise EnergyError(
+                f"{type(modules[0]).__name__}.{name} is not learned, but differs between members. "
+                "Make it a parameter, or draw it from a seed of its own"
+            )
+    return {name: torch.stack([t[name].detach() for t in tables]) for name in tables[0]}
+
+
+def _fixed(module: nn.Module) -> dict[str, Tensor]:
+    learned = _learned(module)
+    return {
+        name: value
+        for name, value in (*module.named_parameters(), *module.named_buffers())
+        if name not in learned
+    }
 
 
 def module_with(module: nn.Module, parameters: Parameters, member: int) -> nn.Module:
@@ -194,13 +241,13 @@ def module_with(module: nn.Module, parameters: Parameters, member: int) -> nn.Mo
     own = copy.deepcopy(module)
     with torch.no_grad():
         for name, value in own.named_parameters():
-            value.copy_(parameters[name][member])
+            if name in parameters:
+                value.copy_(parameters[name][member])
     return own
 
 
 def module_gradient(module: nn.Module) -> Gradient:
     """Fastest input gradient of one trained module, (n, *shape) to the same."""
     engine = make_engine(module, 1)
-    parameters = stack_parameters([module])
-    gradient = engine.input_gradient(parameters)
+    gradient = engine.input_gradient(stack_parameters([module]))
     return lambda x: gradient(x.unsqueeze(0)).squeeze(0)

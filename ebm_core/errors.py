@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_LONGEST_VALUE = 200
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -15,31 +17,38 @@ class Problem:
     Attributes:
         key: Dotted path of the offending key, ``""`` for the whole document.
         rule: What must hold, as a sentence fragment.
-        value: What was found there.
+        value: What was found there; ``...`` where nothing was given.
+        hint: What may have been meant, see `did_you_mean`.
     """
 
     key: str
     rule: str
-    value: Any = None
+    value: Any = ...
+    hint: str = ""
 
     def __str__(self) -> str:
         where = f"{self.key}: " if self.key else ""
-        return f"{where}{self.rule}, got {self.value!r}"
+        found = "" if self.value is ... else f", got {_short(self.value)}"
+        return f"{where}{self.rule}{found}{self.hint}"
 
     def under(self, prefix: str) -> Problem:
         """The same problem, seen from a document that holds this one at `prefix`."""
         key = ".".join(part for part in (prefix, self.key) if part)
-        return Problem(key, self.rule, self.value)
+        return Problem(key, self.rule, self.value, self.hint)
 
 
 class ConfigError(ValueError):
-    """A configuration breaks one or several rules; `problems` lists them all."""
+    """A configuration breaks one or several rules; `problems` lists them all, one a line."""
 
     def __init__(self, problems: Iterable[Problem], source: str = "") -> None:
         self.problems = list(problems)
         self.source = source
         prefix = f"{source}: " if source else ""
         super().__init__("\n".join(f"{prefix}{problem}" for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[Problem], str]]:
+        # By default an exception is rebuilt from its message, which is not what this one takes
+        return type(self), (self.problems, self.source)
 
 
 class DataError(ValueError):
@@ -58,3 +67,8 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     """A hint such as ``; did you mean `epsilon`?``, empty where nothing comes near."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
     return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."

@@ -15,8 +15,8 @@ from torch import Tensor
 Gradient = Callable[[Tensor], Tensor]
 Energy = Callable[[Tensor], Tensor]
 
-# Numbers drawn at a time: bounds memory, and depends on nothing but the shape of the chains, so that
-# the same (seed, stream, update) gives the same noise on every machine.
+# Numbers drawn at a time: bounds memory, and depends on nothing but the shape of the chains of one
+# member, so that neither the size of a pack nor that of the machine changes the noise.
 _NOISE_BLOCK = 1 << 20
 
 
@@ -50,7 +50,7 @@ def noise_blocks(
     steps: int, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype
 ) -> Iterator[Tensor]:
     """Standard normal noise for a path, in blocks of shape (b, *shape) that sum to `steps`."""
-    block = max(1, _NOISE_BLOCK // math.prod(shape))
+    block = max(1, _NOISE_BLOCK // max(1, math.prod(shape)))
     for start in range(0, steps, block):
         size = (min(block, steps - start), *shape)
         yield torch.empty(size, dtype=dtype, device=generator.device).normal_(generator=generator)
@@ -120,15 +120,16 @@ def run_langevin(
     r"""Runs chains of one energy, unadjusted or Metropolis-adjusted.
 
     Both move by ``x - grad F(x) + epsilon z``. The adjusted chain accepts a move with the
-    Metropolis-Hastings probability for the target ``exp(-F / T)``, ``T = epsilon**2 / 2``, and so has
-    the target as its law; the unadjusted one has the law of its discretization.
+    Metropolis-Hastings probability for the target ``exp(-F / T)``, ``T = epsilon**2 / 2``, and so
+    has the target as its law; the unadjusted one has the law of its discretization.
 
     Args:
         energy: F, (n, *shape) to (n,).
         x: Initial states, shape (n, *shape); not changed.
         epsilon: Noise sd, units of x.
         steps: Number of moves.
-        generator: Source of the noise; a fresh, fixed one if None.
+        generator: Source of the noise, on the device of x; one seeded from torch's global state
+            if None, so that two calls never repeat their noise.
         adjusted: Whether to accept or reject moves.
         gradient: Input gradient of F, if the caller has a faster one than autograd.
 
@@ -136,14 +137,17 @@ def run_langevin(
         Final states, and `LangevinInfo`.
 
     Raises:
-        ValueError: If epsilon is not over 0 or steps is under 1.
+        ValueError: If epsilon is not finite and over 0, or steps is under 1.
+
+    Source: Nijkamp et al. 2020, eq. (2A); Roberts and Tweedie 1996 for the adjustment.
     """
-    if not epsilon > 0:
-        raise ValueError(f"`epsilon > 0` must hold, but got epsilon={epsilon!r}")
+    if not 0 < epsilon < math.inf:
+        raise ValueError(f"`0 < epsilon < inf` must hold, but got epsilon={epsilon!r}")
     if steps < 1:
         raise ValueError(f"`steps >= 1` must hold, but got steps={steps!r}")
     if generator is None:
-        generator = torch.Generator(device=x.device).manual_seed(0)
+        seed = int(torch.randint(2**62, ()))
+        generator = torch.Generator(device=x.device).manual_seed(seed)
     slope_of = gradient or autograd_gradient(energy)
     move = _adjusted_path if adjusted else _unadjusted_path
     with torch.no_grad():
@@ -195,33 +199,45 @@ def stationary_variance(variance: float, epsilon: float) -> float:
 
     Infinite where ``sigma <= epsilon / 2``; its least value over all sigma is ``epsilon**2``.
     """
-    contraction = 1 - epsilon**2 / (4 * variance)
-    return variance / contraction if contraction > 0 else math.inf
+    if 4 * variance <= epsilon**2:
+        return math.inf
+    return variance / (1 - epsilon**2 / (4 * variance))
 
 
 def variance_after(steps: int, variance: float, epsilon: float, initial: float) -> float:
     r"""Variance after some unadjusted steps on a Gaussian energy, exactly.
 
-    .. math:: a^{2K} v_0 + \varepsilon^2 (1 - a^{2K}) / (1 - a^2), \quad a = 1 - \varepsilon^2/(2\sigma^2)
+    .. math:: a^{2K} v_0 + \varepsilon^2 \frac{1 - a^{2K}}{1 - a^2},
+              \quad a = 1 - \frac{\varepsilon^2}{2 \sigma^2}
 
     Args:
         steps: K.
         variance: sigma^2 of the target.
         epsilon: Noise sd.
         initial: v_0, variance of the initial states (mean 0).
+
+    Returns:
+        The variance; infinite where it grows beyond all numbers.
     """
     a_squared = (1 - epsilon**2 / (2 * variance)) ** 2
-    power = a_squared**steps
     if a_squared == 1:
         return initial + steps * epsilon**2
+    try:
+        power = a_squared**steps
+    except OverflowError:
+        return math.inf
     return power * initial + epsilon**2 * (1 - power) / (1 - a_squared)
 
 
 def matching_variance(law: float, epsilon: float) -> float:
-    """Target variance whose unadjusted law has a given variance: the inverse of the law above.
+    r"""Target variance whose unadjusted law has a given one: inverts `stationary_variance`.
+
+    .. math:: \sigma^2 = (s^2 + \sqrt{s^4 - s^2 \varepsilon^2}) / 2
 
     Returns:
-        The variance, NaN where ``law < epsilon**2``: no Gaussian direction has such a law.
+        The larger of the two solutions, which tends to the law itself as epsilon goes to 0; NaN
+        where ``law < epsilon**2``: no Gaussian direction has such a law.
     """
-    discriminant = law * law - law * epsilon**2
-    return (law + math.sqrt(discriminant)) / 2 if discriminant >= 0 else math.nan
+    if law < epsilon**2:
+        return math.nan
+    return (law + math.sqrt(law * (law - epsilon**2))) / 2

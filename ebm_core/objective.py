@@ -46,12 +46,16 @@ def sgd_step(
 
     .. math:: \theta \leftarrow \theta - \gamma_0 \partial_\theta (E_q[F] - E_s[F])
 
-    With ``gamma = (epsilon**2 / 2) gamma_0`` this is ``theta - gamma grad d``; epsilon cancels.
+    With ``gamma = (epsilon**2 / 2) gamma_0`` this is ``theta - gamma grad d``; epsilon cancels, so
+    the gradient of d may be passed with gamma just as well.
 
     Args:
         parameters: Tensors of shape (M, ...).
         gradients: Gradients of ``mean F(data) - mean F(chains)``, same shapes.
         gamma_0: Rate of each member, shape (M,).
+
+    Returns:
+        New tensors; those given are not changed.
 
     Source: Nijkamp et al. 2020, eqs. (3A), (4A).
     """
@@ -80,7 +84,7 @@ def adam_step(
 ) -> tuple[Parameters, dict[str, Parameters]]:
     """Adam, with a rate of its own for each member.
 
-    torch.optim.Adam has one rate for a whole tensor, and the members of a pack share their tensors.
+    torch.optim.Adam has one rate for a tensor, and the members of a pack share their tensors.
 
     Args:
         parameters: Tensors of shape (M, ...).
@@ -91,8 +95,16 @@ def adam_step(
         betas: Decay of the two moments.
         stabilizer: Added to the root of the second moment.
 
+    Returns:
+        New parameters, and the state for the next step.
+
+    Raises:
+        ValueError: If the count is under 1.
+
     Source: Kingma and Ba 2015, algorithm 1.
     """
+    if step < 1:
+        raise ValueError(f"`step >= 1` must hold, but got step={step!r}")
     first_decay, second_decay = betas
     updated: Parameters = {}
     first: Parameters = {}

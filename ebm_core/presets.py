@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ebm_core.config import TrainConfig, make_config
+from ebm_core.config import TrainConfig, make_config, override
 from ebm_core.errors import ConfigError, Problem, did_you_mean
 
-# Parameters of the runs published with Nijkamp et al. 2020. The 2-D sets are sampled without end and
-# carry no extra noise; image runs hold 10,000 bank states and assess the last 2,000 updates.
+# Parameters of the runs published with Nijkamp et al. 2020. The 2-D sets are sampled without end
+# and carry no extra noise; banks hold 10,000 states, and the last 2,000 updates are assessed.
 _TOY = {
     "network": "toy",
     "eps_data_ratio": 0.0,
@@ -140,8 +140,8 @@ def preset_values(name: str) -> dict[str, Any]:
         ConfigError: If there is no such preset.
     """
     if name not in _PRESETS:
-        rule = f"must be one of {', '.join(_PRESETS)}{did_you_mean(name, list(_PRESETS))}"
-        raise ConfigError([Problem("preset", rule, name)])
+        rule = f"must be one of {', '.join(_PRESETS)}"
+        raise ConfigError([Problem("preset", rule, name, did_you_mean(name, list(_PRESETS)))])
     return dict(_PRESETS[name])
 
 
@@ -150,15 +150,12 @@ def preset(name: str, **changes: Any) -> TrainConfig:
 
     Args:
         name: One of `preset_names`.
-        **changes: Fields of `TrainConfig` that differ, for example ``data`` with the user's folder.
+        **changes: Fields of `TrainConfig` that differ, such as ``data`` with the user's folder.
 
     Raises:
         ConfigError: If there is no such preset, or the result breaks a rule.
     """
-    values = preset_values(name)
-    if "gamma_start" in changes or "gamma_start_ratio" in changes:
-        values.pop("gamma_start", None)
-    return make_config({**values, **changes}, source=f"preset {name}")
+    return make_config(override(preset_values(name), changes), source=f"preset {name}")
 
 
 def presets() -> dict[str, TrainConfig]:

@@ -2,74 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
-from ebm_core import chains, checkpoint, objective
+from ebm_core import checkpoint, objective, snapshot
 from ebm_core.config import TrainConfig, file_problems, make_config, pack_problems
-from ebm_core.data import Dataset, load_data, positive_samples
+from ebm_core.data import Dataset, load_data
+from ebm_core.draws import Draw, draw_update, initial_states
 from ebm_core.energies import build_energy, check_energy, scale_output
 from ebm_core.engine import Looped, make_engine, module_with, probe, stack_parameters
-from ebm_core.errors import CheckpointError, ConfigError
-from ebm_core.evaluate import MatchedGradient, matched_gradient
-from ebm_core.langevin import langevin_path, noise_blocks
+from ebm_core.errors import ConfigError, Problem
+from ebm_core.langevin import langevin_path
+from ebm_core.matched import MatchedGradient, matched_gradient
 from ebm_core.randomness import Stream, generator
+from ebm_core.result import RunResult, Series, judge
 from ebm_core.schedule import learning_rate
-from ebm_core.verdict import Assessment, Divergence, assess, collapse_update
+from ebm_core.verdict import collapse_update
+from ebm_core.vitals import Vitals
 
 # States further out than this many times the extent of the data are lost.
 STATE_LIMIT = 100.0
-_CAUSES = (
-    "d is not finite",
-    "the gradient magnitude is not finite",
-    "chains left any reasonable range",
-    "the parameters are not finite",
-)
-COLLAPSED = "d runs to minus infinity"
-
+# A collapse is looked for at multiples of this many updates.
+COLLAPSE_INTERVAL = 100
 EnergySource = nn.Module | Callable[[], nn.Module]
 OnReport = Callable[["Trainer"], bool | None]
-
-
-@dataclass
-class RunResult:
-    """What one training leaves.
-
-    Attributes:
-        config: Its configuration.
-        energy: The trained F, a module mapping (n, *shape) to (n,).
-        d: Energy differences, nats, one an update.
-        r: Mean gradient magnitudes, units of x, one an update.
-        r_rms: Root-mean-square gradient magnitudes, units of x, one an update.
-        assessment: Verdict and evidence.
-        status: ``finished``, ``stopped_early`` or ``failed``; not a verdict.
-        cause: Why it did not finish, empty if it did.
-        chains: The bank, or the last negative samples without one; shape (n, *shape).
-        matched: r* and floor of the data.
-        seconds: Time inside the update loop, shared evenly among the members of a pack.
-    """
-
-    config: TrainConfig
-    energy: nn.Module
-    d: np.ndarray
-    r: np.ndarray
-    r_rms: np.ndarray
-    assessment: Assessment
-    status: Literal["finished", "stopped_early", "failed"]
-    cause: str
-    chains: Tensor = field(repr=False)
-    matched: MatchedGradient = field(repr=False)
-    seconds: float = 0.0
 
 
 class Trainer:
@@ -103,34 +65,39 @@ class Trainer:
             problems += file_problems(self.config)
         if problems:
             raise ConfigError(problems)
-        self.device = _device(self.config.device)
+        self.device = resolve_device(self.config.device)
         self.dtype = getattr(torch, self.config.precision)
         self.dataset = (dataset or load_data(self.config.data)).to(self.device)
         self.dimensions = math.prod(self.dataset.shape)
-        self._constants()
+        self.update = 0
+        self.seconds = 0.0
+        self._set_constants()
         modules = [self._initial_module(config, energy) for config in self.configs]
         self.module = modules[0]
         self.parameters = stack_parameters(modules)
-        self.engine = make_engine(self.module, len(modules), engine_path)
-        self.update = 0
-        self.seconds = 0.0
-        self.alive = torch.ones(len(modules), dtype=torch.bool, device=self.device)
-        self.failed_at = torch.full((len(modules),), -1, device=self.device)
-        self.failure = torch.zeros(len(modules), dtype=torch.long, device=self.device)
         self.moments = objective.adam_state(self.parameters) if self._adam else {}
-        self.records = torch.full(
-            (3, self.config.updates, len(modules)), torch.nan, dtype=self.dtype, device=self.device
-        )
-        self.states = self._initial_states()
+        like = torch.empty(0, dtype=self.dtype, device=self.device)
+        self.states = torch.stack([initial_states(c, self.dataset, like) for c in self.configs])
+        self.engine = make_engine(self.module, self.members, engine_path)
         if engine_path is None and not probe(self.engine, self.parameters, self.states[:, :2]):
-            self.engine = make_engine(self.module, len(modules), Looped.path)
-        self._extent = self._state_limit()
+            self.engine = make_engine(self.module, self.members, Looped.path)
+        self.records = torch.full(
+            (3, self.config.updates, self.members), torch.nan, dtype=self.dtype, device=self.device
+        )
+        self.vitals = Vitals(self.members, self.device)
+        self._matched: dict[int, MatchedGradient] = {}
 
-    # -- set-up ------------------------------------------------------------------------------------
+    # -- set-up ----------------------------------------------------------------------------------
 
     @property
     def members(self) -> int:
+        """M."""
         return len(self.configs)
+
+    @property
+    def alive(self) -> Tensor:
+        """Which members have not been stopped, shape (M,)."""
+        return self.vitals.alive
 
     @property
     def finished(self) -> bool:
@@ -145,7 +112,7 @@ class Trainer:
     def _persistent(self) -> bool:
         return self.config.chain_start == "persistent"
 
-    def _constants(self) -> None:
+    def _set_constants(self) -> None:
         def column(values: Sequence[float], dtype: torch.dtype = torch.float64) -> Tensor:
             return torch.tensor(values, dtype=dtype, device=self.device)
 
@@ -153,97 +120,289 @@ class Trainer:
         self._gamma_0 = column([c.gamma_0 for c in self.configs])
         self._gamma_start = column([c.start_rate for c in self.configs])
         self._anneal = column([c.anneal_updates for c in self.configs])
-
-    def learning_rates(self, updates: Tensor | int) -> Tensor:
-        """gamma_0(t) of every member at some updates, shape (M,) or (t, M)."""
-        return learning_rate(updates, self._gamma_0, self._gamma_start, self._anneal)
+        rng = generator(0, Stream.EVALUATION, 0, self.device)
+        extent = float(self.dataset.draw(256, rng).abs().max())
+        self._state_limit = STATE_LIMIT * max(extent, self.config.start_scale)
 
     def _initial_module(self, config: TrainConfig, energy: EnergySource | None) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator(config.seed, Stream.INITIALIZATION, 0).initial_seed())
-            if energy is None:
-                module = build_energy(config.network, self.dataset.shape)
-            elif isinstance(energy, nn.Module):
-                module = energy
-            else:
-                module = energy()
-        if energy is not None and isinstance(energy, nn.Module):
-            parameters = {n: p.detach().clone() for n, p in energy.named_parameters()}
-            module = module_with(energy, {n: p[None] for n, p in parameters.items()}, 0)
+        if isinstance(energy, nn.Module):
+            module = module_with(energy, stack_parameters([energy]), 0)
+        else:
+            with torch.random.fork_rng(devices=[]):
+                seed = generator(config.seed, Stream.INITIALIZATION, 0).initial_seed()
+                torch.manual_seed(seed)
+                module = energy() if energy else build_energy(config.network, self.dataset.shape)
         module = module.to(self.device, self.dtype)
         check_energy(module, self.dataset.shape, self.dtype)
         scale_output(module, config.init_scale)
         return module
 
-    def _initial_states(self) -> Tensor:
-        kind = self.config.bank_start if self._persistent else self.config.chain_start
-        n = self.config.bank_size if self._persistent else self.config.batch_size
-        rows = []
-        for config in self.configs:
-            rng = generator(config.seed, Stream.INITIALIZATION, 1, self.device)
-            rows.append(self._fresh(kind, n, rng))
-        return torch.stack(rows)
+    # -- training --------------------------------------------------------------------------------
 
-    def _fresh(self, kind: str, n: int, rng: torch.Generator) -> Tensor:
-        scale = self.config.start_scale
-        return chains.start_states(kind, n, self.dataset, scale, rng, self.dtype)
-
-    def _state_limit(self) -> float:
-        rng = generator(0, Stream.EVALUATION, 0, self.device)
-        extent = float(self.dataset.draw(256, rng).abs().max())
-        return STATE_LIMIT * max(extent, self.config.start_scale)
-
-    # -- training ----------------------------------------------------------------------------------
+    def learning_rates(self, updates: Tensor | int) -> Tensor:
+        """gamma_0(t) of every member at some updates: shape (M,), or (t, M) for shape (t, 1)."""
+        return learning_rate(updates, self._gamma_0, self._gamma_start, self._anneal)
 
     def run(self, updates: int) -> None:
-        """Makes up to this many updates; stops before where nothing is alive."""
+        """Makes up to this many updates; stops before where no member is left."""
         started = time.perf_counter()
         last = min(self.update + updates, self.config.updates)
         # On a CPU looking costs nothing; elsewhere every look waits for the device.
-        interval = 1 if self.device.type == "cpu" else 50
+        interval = 1 if self.device.type == "cpu" else COLLAPSE_INTERVAL
         while self.update < last:
             self._one_update()
+            if self.update % COLLAPSE_INTERVAL == 0:
+                self._stop_collapsed()
             if self.update % interval == 0 and not bool(self.alive.any()):
                 break
-        if self.update % 100 == 0:
-            self._stop_collapsed()
         self.seconds += time.perf_counter() - started
 
     def _one_update(self) -> None:
-        drawn = [self._draw(config) for config in self.configs]
-        positive = torch.stack([d.positive for d in drawn])
-        start = torch.stack([d.start for d in drawn])
-        noise = (torch.stack(blocks, dim=1) for blocks in zip(*(d.noise for d in drawn), strict=True))
-        gradient = self.engine.input_gradient(self.parameters)
+        draws = [
+            draw_update(config, self.dataset, states, self.update)
+            for config, states in zip(self.configs, self.states, strict=True)
+        ]
+        positive = torch.stack([draw.positive for draw in draws])
+        start = torch.stack([draw.start for draw in draws])
+        noise = (
+            torch.stack(blocks, dim=1) for blocks in zip(*(d.noise for d in draws), strict=True)
+        )
         with torch.no_grad():
+            gradient = self.engine.input_gradient(self.parameters)
             negative, path = langevin_path(gradient, start, self.epsilon, noise)
-        difference, gradients = self._parameter_gradient(positive, negative)
-        d = difference * 2 / self.epsilon.square()
+        d, gradients = self._difference(positive, negative)
         r = path.gradient_magnitude.mean(1)
         with torch.no_grad():
-            proposed, moments = self._step(gradients)
+            parameters, moments = self._learn(gradients)
             self._record(d, r, path.squared_gradient.mean(1).sqrt())
-            self._freeze(d, r, negative, proposed)
-            self._accept(proposed, moments)
-            self._store(negative, start, [d.slots for d in drawn])
+            self.vitals.examine(self.update, d, r, negative, parameters, self._state_limit)
+            self._accept(parameters, moments)
+            self._keep(torch.where(_wide(self.alive, start), negative, start), draws)
         self.update += 1
 
-    def _draw(self, config: TrainConfig) -> _Draw:
-        """Everything random of one member in one update: a function of its seed and the update."""
-        index = len(self._drawn_members) if False else self.configs.index(config)
-        data = generator(config.seed, Stream.DATA, self.update, self.device)
-        positive = positive_samples(
-            self.dataset, config.batch_size, config.data_epsilon, data, self.dtype
+    def _difference(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """d of every member, and the parameter gradient of mean F(data) - mean F(chains)."""
+        leaves = {n: p.detach().requires_grad_() for n, p in self.parameters.items()}
+        energies = self.engine.energy(leaves, torch.cat([positive, negative], dim=1))
+        low, high = torch.split(energies, [positive.shape[1], negative.shape[1]], dim=1)
+        difference = low.mean(1) - high.mean(1)
+        # members share nothing, so that the gradient of the sum is each member's own
+        gradients = torch.autograd.grad(difference.sum(), list(leaves.values()))
+        d = objective.energy_difference(low.detach(), high.detach(), self.epsilon)
+        return d, dict(zip(leaves, gradients, strict=True))
+
+    def _learn(self, gradients: dict[str, Tensor]) -> tuple[dict[str, Tensor], Any]:
+        rate = self.learning_rates(self.update).to(self.dtype)
+        if not self._adam:
+            return objective.sgd_step(self.parameters, gradients, rate), {}
+        # Adam follows the loss d itself; the factor matters to its stabilizer alone
+        scale = 2 / self.epsilon.square()
+        of_d = {name: value * _wide(scale, value) for name, value in gradients.items()}
+        return objective.adam_step(self.parameters, of_d, rate, self.moments, self.update + 1)
+
+    def _record(self, d: Tensor, r: Tensor, r_rms: Tensor) -> None:
+        values = torch.stack([d, r, r_rms])
+        self.records[:, self.update] = torch.where(self.alive, values, torch.nan)
+
+    def _accept(self, parameters: dict[str, Tensor], moments: Any) -> None:
+        def keep(new: Tensor, old: Tensor) -> Tensor:
+            return torch.where(_wide(self.alive, new), new, old)
+
+        self.parameters = {n: keep(p, self.parameters[n]) for n, p in parameters.items()}
+        self.moments = {
+            moment: {n: keep(p, self.moments[moment][n]) for n, p in values.items()}
+            for moment, values in moments.items()
+        }
+
+    def _keep(self, states: Tensor, draws: Sequence[Draw]) -> None:
+        if not self._persistent:
+            self.states = states
+            return
+        for member, draw in enumerate(draws):
+            self.states[member, draw.slots] = states[member]
+
+    def _stop_collapsed(self) -> None:
+        for member in torch.nonzero(self.alive).flatten().tolist():
+            seen = collapse_update(self.d(member), self.dimensions)
+            if seen is not None:
+                self.vitals.collapse(member, seen)
+
+    # -- what is known so far --------------------------------------------------------------------
+
+    def _series(self, which: int, member: int) -> Series:
+        made = self.vitals.updates_made(member, self.update)
+        series: Series = self.records[which, :made, member].double().cpu().numpy()
+        return series
+
+    def d(self, member: int = 0) -> Series:
+        """Energy differences of a member so far, nats, one an update."""
+        return self._series(0, member)
+
+    def r(self, member: int = 0) -> Series:
+        """Gradient magnitudes of a member so far, units of x, one an update."""
+        return self._series(1, member)
+
+    def matched(self, member: int = 0) -> MatchedGradient:
+        """r* and floor of the data for a member."""
+        if member not in self._matched:
+            config = self.configs[member]
+            self._matched[member] = matched_gradient(
+                self.dataset, config.epsilon, config.data_epsilon
+            )
+        return self._matched[member]
+
+    def result(self, member: int = 0) -> RunResult:
+        """What a member has come to; ``stopped_early`` if updates are left."""
+        config = self.configs[member]
+        d, r = self.d(member), self.r(member)
+        cause, divergence = self.vitals.report(member)
+        if not cause and self.update < config.updates:
+            cause = f"stopped after {self.update} of {config.updates} updates"
+        return RunResult(
+            config=config,
+            energy=module_with(self.module, self.parameters, member),
+            d=d,
+            r=r,
+            r_rms=self._series(2, member),
+            assessment=judge(config, d, r, self.dimensions, self.matched(member), divergence),
+            status="stopped_early" if cause else "finished",
+            cause=cause,
+            chains=self.states[member].clone(),
+            matched=self.matched(member),
+            seconds=self.seconds / self.members,
         )
-        rng = generator(config.seed, Stream.CHAINS, self.update, self.device)
-        slots = None
-        if self._persistent:
-            slots = chains.draw_slots(config.bank_size, config.batch_size, rng)
-            start = self.states[index, slots]
-            if config.reinit_share:
-                fresh = self._fresh(config.bank_start, config.batch_size, rng)
-                start = chains.reinitialize(start, fresh, config.reinit_share, rng)
-        else:
-            start = self._fresh(config.chain_start, config.batch_size, rng)
-        noise = noise_blocks(config.langevin_steps, tuple(start.shape), rng, self.dtype)
-        return _Draw(positive, start, slots, noise)
+
+    def results(self) -> list[RunResult]:
+        """`result` of every member."""
+        return [self.result(member) for member in range(self.members)]
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def state(self, member: int | None = None) -> dict[str, Any]:
+        """All that a training needs to go on exactly, or all that one member needs to go on alone.
+
+        Random numbers are functions of seed and update, so that the count of updates is all that
+        there is to keep of them.
+        """
+        pick = slice(None) if member is None else slice(member, member + 1)
+        return {
+            "configs": snapshot.dumped(self.configs[pick]),
+            "engine_path": self.engine.path,
+            "update": self.update,
+            "seconds": self.seconds / self.members * len(self.configs[pick]),
+            "parameters": snapshot.picked(self.parameters, pick),
+            "moments": snapshot.picked(self.moments, pick),
+            "states": snapshot.picked(self.states, pick),
+            "vitals": self.vitals.state(pick),
+            "records": self.records[:, : self.update, pick].clone(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state` gave.
+
+        Raises:
+            CheckpointError: If it belongs to other configurations or another network.
+        """
+        snapshot.refuse_foreign(state, self.configs, self.parameters)
+        state = snapshot.moved(state, self.device)
+        self.engine = make_engine(self.module, self.members, state["engine_path"])
+        self.update, self.seconds = state["update"], state["seconds"]
+        self.parameters, self.moments = state["parameters"], state["moments"]
+        self.states, self.records[:, : self.update] = state["states"], state["records"]
+        self.vitals.load_state(state["vitals"])
+
+    def save(self, path: str | Path, member: int | None = None) -> Path:
+        """Writes a checkpoint of the pack, or of one member; see `state`."""
+        return checkpoint.save(self.state(member), path)
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | Path,
+        energy: EnergySource | None = None,
+        dataset: Dataset | None = None,
+        device: str | None = None,
+    ) -> Trainer:
+        """A trainer that goes on from a checkpoint.
+
+        Args:
+            path: As written by `save`.
+            energy: As in `Trainer`, if the training had one.
+            dataset: As in `Trainer`, if the training had one.
+            device: To go on elsewhere than where the training ran; bits may differ then.
+
+        Raises:
+            CheckpointError: If the file is unreadable, or holds something else.
+        """
+        state = checkpoint.load(path)
+        change = {} if device is None else {"device": device}
+        state["configs"] = [{**values, **change} for values in state["configs"]]
+        configs = [make_config(values, source=str(path)) for values in state["configs"]]
+        trainer = cls(configs, energy, dataset, state["engine_path"])
+        trainer.load_state(state)
+        return trainer
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:K`` means here.
+
+    Raises:
+        ConfigError: If CUDA is asked for where there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError([Problem("device", "must be auto or cpu where there is no GPU", name)])
+    return torch.device(name)
+
+
+def train_members(
+    configs: Sequence[TrainConfig],
+    on_report: OnReport | None = None,
+    resume_from: str | Path | None = None,
+    energy: EnergySource | None = None,
+    dataset: Dataset | None = None,
+    checkpoint_to: str | Path | None = None,
+    engine_path: str | None = None,
+) -> list[RunResult]:
+    """Trains the members of a pack to their end.
+
+    Args:
+        configs: One configuration a member.
+        on_report: Called with the trainer every `report_interval` updates; returning True stops.
+        resume_from: A checkpoint of this very pack to go on from.
+        energy: The user's own network, see `Trainer`.
+        dataset: The user's own data set, see `Trainer`.
+        checkpoint_to: Where to write a checkpoint every `checkpoint_interval` updates.
+        engine_path: See `Trainer`.
+
+    Raises:
+        ConfigError: If the configurations do not form a pack.
+        CheckpointError: If the checkpoint belongs to another training.
+    """
+    trainer = Trainer(configs, energy, dataset, engine_path)
+    if resume_from is not None:
+        trainer.load_state(checkpoint.load(resume_from))
+    report, save = trainer.config.report_interval, trainer.config.checkpoint_interval
+    while not trainer.finished:
+        trainer.run(min(n - trainer.update % n for n in (report, save)))
+        stop = on_report is not None and trainer.update % report == 0 and on_report(trainer)
+        if checkpoint_to is not None and (stop or trainer.finished or trainer.update % save == 0):
+            trainer.save(checkpoint_to)
+        if stop:
+            break
+    return trainer.results()
+
+
+def train(
+    config: TrainConfig,
+    on_report: OnReport | None = None,
+    resume_from: str | Path | None = None,
+    **options: Any,
+) -> RunResult:
+    """Trains one model; see `train_members`."""
+    return train_members([config], on_report, resume_from, **options)[0]
+
+
+def _wide(value: Tensor, like: Tensor) -> Tensor:
+    return value.reshape(-1, *[1] * (like.dim() - 1))

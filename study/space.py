@@ -1,7 +1,7 @@
-"""The space of a study: distributions of single parameters, and how points are laid out in it.
+"""The space of a study: one distribution a parameter, and how points are laid out in it.
 
-The names are those of Ray Tune. Reading a space imports none of numpy, scipy and optuna; the
-functions that need one of them load it when called.
+Reading a space imports none of numpy, scipy and optuna; the functions that need one of them load
+it when called.
 """
 
 from __future__ import annotations
@@ -9,230 +9,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-
-from ebm_core.config import problems_of
-from ebm_core.errors import ConfigError, Problem, did_you_mean
+from study.distributions import Choice as Choice
+from study.distributions import Constant as Constant
+from study.distributions import Distribution as Distribution
+from study.distributions import Range as Range
+from study.distributions import Scalar as Scalar
+from study.distributions import parse_distribution as parse_distribution
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-Scalar = int | float | str
-Point = dict[str, Scalar]
-
-# Inside (0, 1) at no simple fraction, where a range shows what it is made of
-_INTERIOR = 0.381966
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    return value
-
-
-def _scalar(value: Any) -> Any:
-    return value if isinstance(value, str) else _number(value)
-
-
-_Number = Annotated[int | float, BeforeValidator(_number)]
-_Scalar = Annotated[int | float | str, BeforeValidator(_scalar)]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Range(_Frozen):
-    """An interval, uniform in the value or in its logarithm, continuous or in steps.
-
-    Attributes:
-        distribution: ``q...`` are rounded to whole multiples of `q`; ``randint`` gives whole numbers.
-        min: Lower end, included.
-        max: Upper end: included, but for ``randint``, which excludes it as Ray Tune does.
-        q: The quantum of the ``q...`` distributions.
-        points: How many points a grid takes, both ends included.
-    """
-
-    distribution: Literal["uniform", "loguniform", "quniform", "qloguniform", "randint"]
-    min: _Number
-    max: _Number
-    q: _Number | None = None
-    points: int | None = Field(None, ge=2)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Range:
-        problems = []
-        if self.min >= self.max:
-            rule = f"`min < max` must hold, got max={self.max!r}"
-            problems.append(Problem("min", rule, self.min))
-        if self.log and self.min <= 0:
-            problems.append(Problem("min", f"must be over 0 for {self.distribution}", self.min))
-        if self.distribution == "randint":
-            for key in ("min", "max"):
-                if not float(getattr(self, key)).is_integer():
-                    rule = "must be a whole number for randint"
-                    problems.append(Problem(key, rule, getattr(self, key)))
-        if self.distribution.startswith("q"):
-            if self.q is None or self.q <= 0:
-                rule = f"must be given for {self.distribution}, and over 0"
-                problems.append(Problem("q", rule, self.q))
-            else:
-                for key in ("min", "max"):
-                    if not _is_multiple(getattr(self, key), self.q):
-                        rule = f"must be a whole multiple of q={self.q!r}"
-                        problems.append(Problem(key, rule, getattr(self, key)))
-        elif self.q is not None:
-            rule = f"only the q... distributions take it, not {self.distribution}"
-            problems.append(Problem("q", rule, self.q))
-        if problems:
-            raise ConfigError(problems)
-        return self
-
-    @property
-    def log(self) -> bool:
-        return "log" in self.distribution
-
-    @property
-    def step(self) -> int | float | None:
-        return 1 if self.distribution == "randint" else self.q
-
-    @property
-    def top(self) -> int | float:
-        """The largest value that occurs."""
-        return self.max - 1 if self.distribution == "randint" else self.max
-
-    @property
-    def whole(self) -> bool:
-        """Whether only whole numbers occur."""
-        return self.step is not None and all(
-            float(number).is_integer() for number in (self.min, self.max, self.step)
-        )
-
-    def snap(self, value: Any) -> Scalar:
-        """The nearest value of this distribution."""
-        value = min(max(value, self.min), self.top)
-        if self.step is None:
-            return float(value)
-        # In decimals, so that three steps of 0.1 give 0.3
-        exact = Decimal(str(self.step)) * round(value / self.step)
-        return int(exact) if self.whole else float(exact)
-
-    def at(self, u: float) -> Scalar:
-        """The value at quantile `u` in [0, 1)."""
-        if self.step is not None and not self.log:
-            # Every step is equally likely, those at the ends too
-            count = round((self.top - self.min) / self.step) + 1
-            return self.snap(self.min + int(u * count) * self.step)
-        return self._between(u)
-
-    def grid(self) -> list[Scalar]:
-        """`points` values, evenly spaced in the value or its logarithm, ends exact."""
-        last = (self.points or 2) - 1
-        return list(dict.fromkeys(self._between(index / last) for index in range(last + 1)))
-
-    def probes(self) -> list[Scalar]:
-        """Both ends and a value between them, which is fractional wherever fractions occur."""
-        inside = self._between(_INTERIOR) if self.step is None else self.snap(self.min + self.step)
-        return [self.snap(self.min), self.snap(self.top), inside]
-
-    def contains(self, value: Any) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return False
-        if not self.min <= value <= self.top:
-            return False
-        return self.step is None or _is_multiple(value, self.step)
-
-    def _between(self, share: float) -> Scalar:
-        if share == 0 or share == 1:
-            return self.snap(self.top if share else self.min)
-        if self.log:
-            return self.snap(self.min * (self.top / self.min) ** share)
-        return self.snap(self.min + share * (self.top - self.min))
-
-
-class Choice(_Frozen):
-    """One of several values; ``grid`` is the same, and takes part in a grid only."""
-
-    distribution: Literal["choice", "grid"]
-    values: Annotated[tuple[_Scalar, ...], Field(min_length=1, strict=False)]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Choice:
-        if len(set(self.values)) < len(self.values):
-            raise ConfigError([Problem("values", "must not repeat a value", list(self.values))])
-        return self
-
-    def snap(self, value: Any) -> Scalar:
-        return self.values[self.values.index(value)]
-
-    def at(self, u: float) -> Scalar:
-        return self.values[int(u * len(self.values))]
-
-    def grid(self) -> list[Scalar]:
-        return list(self.values)
-
-    def probes(self) -> list[Scalar]:
-        return list(self.values)
-
-    def contains(self, value: Any) -> bool:
-        return not isinstance(value, bool) and value in self.values
-
-
-class Constant(_Frozen):
-    """Always the same value."""
-
-    distribution: Literal["constant"]
-    value: _Scalar
-
-    def snap(self, value: Any) -> Scalar:
-        return self.value
-
-    def at(self, u: float) -> Scalar:
-        return self.value
-
-    def grid(self) -> list[Scalar]:
-        return [self.value]
-
-    def probes(self) -> list[Scalar]:
-        return [self.value]
-
-    def contains(self, value: Any) -> bool:
-        return not isinstance(value, bool) and value == self.value
-
-
-Distribution = Range | Choice | Constant
 Parameters = Mapping[str, Distribution]
-
-KINDS: dict[str, type[Distribution]] = {
-    **dict.fromkeys(("uniform", "loguniform", "quniform", "qloguniform", "randint"), Range),
-    **dict.fromkeys(("choice", "grid"), Choice),
-    "constant": Constant,
-}
-
-
-def parse_distribution(values: Any) -> Distribution:
-    """A distribution from plain values such as ``{distribution: uniform, min: 0, max: 1}``.
-
-    Raises:
-        ConfigError: With every problem found, keyed from this distribution.
-    """
-    if isinstance(values, Distribution):
-        return values
-    if not isinstance(values, Mapping):
-        rule = "must be a mapping such as {distribution: uniform, min: 0, max: 1}"
-        raise ConfigError([Problem("", rule, values)])
-    kind = values.get("distribution")
-    if not isinstance(kind, str) or kind not in KINDS:
-        rule = f"must be one of {', '.join(KINDS)}{did_you_mean(str(kind), list(KINDS))}"
-        raise ConfigError([Problem("distribution", rule, kind)])
-    model = KINDS[kind]
-    try:
-        return model.model_validate(dict(values))
-    except ValueError as error:
-        raise ConfigError(problems_of(error, model)) from None  # type: ignore[arg-type]
+Point = dict[str, Scalar]
 
 
 def searched(parameters: Parameters) -> list[str]:
@@ -336,7 +126,9 @@ def _placed(parameters: Parameters, rows: Iterable[Sequence[float]]) -> list[Poi
     """Points from quantiles, one row a point and one column a varying parameter."""
     names = searched(parameters)
     return [
-        snap(parameters, {name: parameters[name].at(u) for name, u in zip(names, row, strict=True)})
+        snap(
+            parameters, {name: parameters[name].at(u) for name, u in zip(names, row, strict=True)}
+        )
         for row in rows
     ]
 
@@ -344,8 +136,3 @@ def _placed(parameters: Parameters, rows: Iterable[Sequence[float]]) -> list[Poi
 def _product(values: Mapping[str, Sequence[Scalar]]) -> Iterator[Point]:
     for row in itertools.product(*values.values()):
         yield dict(zip(values, row, strict=True))
-
-
-def _is_multiple(value: float, quantum: float) -> bool:
-    ratio = value / quantum
-    return math.isclose(ratio, round(ratio), rel_tol=1e-9, abs_tol=1e-9)

@@ -1,10 +1,25 @@
-"""The columns of the results table, and which of them are numbers.
+"""The results table: its columns, its rows, and its two files.
 
-One row stands for one (configuration, seed). What a study may optimize or constrain is a numeric
-column, so that whatever steered it can be looked up afterwards.
+One row stands for one (configuration, seed). What a study may optimize or constrain is a number of
+the table, so that whatever steered it can be looked up afterwards. Imports pandas, and only to
+build the table; rows are made from whatever has the attributes that they need.
 """
 
 from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebm_core.config import TrainConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Cell = int | float | str | None
+Row = dict[str, Cell]
 
 COLUMNS = (
     "trial",
@@ -51,8 +66,152 @@ TEXT_COLUMNS = (
 # Offered by data in the plane, where the fitted density can be integrated on a grid.
 PLANE_COLUMNS = ("kl", "tv", "kl_floor", "tv_floor")
 
+# Why a training broke off, or which evidence is missing; the last column.
+CAUSE = "cause"
+
 # Not a column: 1 where the verdict is `diverged`, else 0.
 DIVERGED = "diverged"
 
 NUMERIC_COLUMNS = tuple(name for name in COLUMNS if name not in TEXT_COLUMNS) + PLANE_COLUMNS
 NUMERIC_NAMES = (*NUMERIC_COLUMNS, DIVERGED)
+
+_WHOLE = ("trial", "seed", "anneal_updates", "acf_min_lag", "updates")
+_FROM_EVIDENCE = (
+    "r_band_adherence",
+    "r_paper_band_adherence",
+    "r_1",
+    "r",
+    "r_scaled",
+    "r_matched",
+    "d_balance",
+)
+
+
+def row(
+    result: Any,
+    long_run: Any | None,
+    plane: Any | None,
+    trial: int,
+    seed: int,
+    point: Mapping[str, Cell] | None = None,
+) -> Row:
+    """The row of one training; what is missing or not finite is None.
+
+    Args:
+        result: Of the training, as `ebm_core.trainer.RunResult`.
+        long_run: Of its check, as `ebm_core.evaluate.LongRun`; None if there was none.
+        plane: Fit in the plane, as `ebm_core.evaluate.DensityDivergence`; None elsewhere.
+        trial: Number of the configuration.
+        seed: Which of its repeats, from 0.
+        point: What was searched; parameters without a column of their own get one.
+    """
+    assessment = result.assessment
+    swing = assessment.oscillation
+    found = {
+        **_settings(result.config, trial, seed),
+        "status": result.status,
+        "verdict": assessment.verdict,
+        "reasons": ";".join(assessment.reasons),
+        "oscillation": swing.type,
+        **{name: assessment.evidence.get(name) for name in _FROM_EVIDENCE},
+        "acf_min": swing.acf_min,
+        # Lags start at 1: 0 says that there is no lowest autocorrelation
+        "acf_min_lag": swing.acf_min_lag or None,
+        "corr_d_r": swing.corr_d_r,
+        "convergence_score": assessment.convergence_score,
+        "convergence_margin": assessment.convergence_margin,
+        "long_run": "not_run" if long_run is None else long_run.outcome,
+        "long_run_departure": None if long_run is None else long_run.departure,
+        "updates": len(result.d),
+        "seconds": result.seconds,
+    }
+    offered = {} if plane is None else {name: getattr(plane, name) for name in PLANE_COLUMNS}
+    cause = result.cause or "; ".join(assessment.missing)
+    return _complete(found, {**offered, **(point or {})}, cause)
+
+
+def failed_row(
+    config: TrainConfig,
+    trial: int,
+    seed: int,
+    cause: str,
+    point: Mapping[str, Cell] | None = None,
+) -> Row:
+    """The row of a training that failed to run: its settings and the cause, no verdict."""
+    found = {**_settings(config, trial, seed), "status": "failed", "long_run": "not_run"}
+    return _complete(found, point or {}, cause)
+
+
+def number(row: Mapping[str, Cell], name: str) -> float | None:
+    """One of `NUMERIC_NAMES` in a row; None where it is missing, or there is no verdict."""
+    if name == DIVERGED:
+        verdict = row.get("verdict")
+        return None if verdict is None else float(verdict == "diverged")
+    value = row.get(name)
+    return None if value is None else float(value)
+
+
+def frame(rows: Iterable[Mapping[str, Cell]]) -> pd.DataFrame:
+    """The table, sorted by trial and seed; missing numbers are NaN, missing words empty cells."""
+    import pandas as pd
+
+    rows = list(rows)
+    extra = [name for name in dict.fromkeys(n for r in rows for n in r) if name not in COLUMNS]
+    offered = [name for name in PLANE_COLUMNS if name in extra]
+    own = [name for name in extra if name not in (*PLANE_COLUMNS, CAUSE)]
+    names = [*COLUMNS, *offered, *own, CAUSE]
+    table = pd.DataFrame([dict(each) for each in rows], columns=names)
+    for name in names:
+        if name in _WHOLE:
+            table[name] = table[name].astype("Int64")
+        elif name in NUMERIC_COLUMNS:
+            table[name] = table[name].astype("float64")
+        elif name in TEXT_COLUMNS or name == CAUSE:
+            table[name] = table[name].astype("string")
+    return table.sort_values(["trial", "seed"], ignore_index=True)
+
+
+def write(rows: Iterable[Mapping[str, Cell]], folder: str | Path) -> pd.DataFrame:
+    """Writes ``results.csv`` and ``results.parquet``; a reader sees the old ones or the new ones.
+
+    Returns:
+        The table that was written.
+    """
+    table = frame(rows)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, save in (("results.csv", table.to_csv), ("results.parquet", table.to_parquet)):
+        temporary = folder / f".{name}.{os.getpid()}"
+        save(temporary, index=False)
+        temporary.replace(folder / name)
+    return table
+
+
+def _settings(config: TrainConfig, trial: int, seed: int) -> dict[str, Any]:
+    return {
+        "trial": trial,
+        "seed": seed,
+        "epsilon": config.epsilon,
+        "eps_data_ratio": config.eps_data_ratio,
+        "data_epsilon": config.data_epsilon,
+        "gamma_0": config.gamma_0,
+        "gamma_start": config.start_rate,
+        "anneal_updates": config.anneal_updates,
+        "optimizer": config.optimizer,
+    }
+
+
+def _complete(found: Mapping[str, Any], more: Mapping[str, Any], cause: str) -> Row:
+    """Every column in order, then what else is offered, then the cause; values are plain."""
+    rest = {name: value for name, value in more.items() if name not in COLUMNS}
+    values = {**dict.fromkeys(COLUMNS), **found, **rest, CAUSE: cause or None}
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Cell:
+    """A scalar without numpy and without NaN or infinity, which JSON does not have."""
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, int | float | str) else str(value)

@@ -1,0 +1,92 @@
+"""What one training leaves on the disk, beside its checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ebm_core import plots
+from ebm_core.config import TrainConfig
+from ebm_core.data import Dataset, is_plane_law
+from ebm_core.document import dump_yaml
+from ebm_core.files import replacing
+from ebm_core.pack import Pack, write_pack
+from ebm_core.result import RunResult, Series
+from ebm_core.schedule import learning_rate
+
+TRACES = "traces.npz"
+CONFIG = "config.yaml"
+PACK = "pack.yaml"
+
+
+def write_artifacts(
+    result: RunResult, folder: str | Path, dataset: Dataset, pack: Pack | None = None
+) -> list[Path]:
+    """Writes the series, the configuration and the pictures of a training.
+
+    Args:
+        result: The training.
+        folder: Where to; it is made.
+        dataset: The data it learned from, on the device of its chains.
+        pack: What it was trained as a part of, if it is to be repeated from here.
+
+    Returns:
+        The files: ``traces.npz`` with ``update``, ``d``, ``r``, ``r_rms`` and ``gamma`` (one value
+        an update each), ``config.yaml``, ``pack.yaml`` with `pack`, ``diagnostics.png``, and
+        ``landscape.png`` for data in the plane or ``samples.png`` for images.
+    """
+    folder = Path(folder)
+    written = [write_traces(result, folder / TRACES), write_config(result.config, folder / CONFIG)]
+    if pack is not None:
+        written.append(write_pack(pack, folder / PACK))
+    written.append(write_figure(plots.diagnostics(result), folder / "diagnostics.png"))
+    if is_plane_law(dataset):
+        figure = plots.landscape(result, dataset)
+        written.append(write_figure(figure, folder / "landscape.png"))
+    elif plots.is_image(dataset.shape):
+        figure = plots.samples(result, data=dataset)
+        written.append(write_figure(figure, folder / "samples.png"))
+    return written
+
+
+def write_traces(result: RunResult, path: str | Path) -> Path:
+    """Writes the series of a training as an npz file."""
+    path = Path(path)
+    with replacing(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            update=np.arange(len(result.d)),
+            gamma=learning_rates(result.config, len(result.d)),
+            d=result.d,
+            r=result.r,
+            r_rms=result.r_rms,
+        )
+    return path
+
+
+def learning_rates(config: TrainConfig, updates: int) -> Series:
+    """gamma_0(t) of the first updates, shape (updates,)."""
+    columns = (config.gamma_0, config.start_rate, config.anneal_updates)
+    rates = (torch.tensor([value], dtype=torch.float64) for value in columns)
+    return learning_rate(torch.arange(updates)[:, None], *rates)[:, 0].numpy()
+
+
+def write_config(config: TrainConfig, path: str | Path) -> Path:
+    """Writes a configuration as YAML, every value named."""
+    path = Path(path)
+    with replacing(path) as temporary:
+        header = f"# python -m ebm_core train --config {path.name}\n"
+        values = dump_yaml(config.model_dump(mode="json"))
+        temporary.write_text(header + values, encoding="utf-8")
+    return path
+
+
+def write_figure(figure: Any, path: str | Path) -> Path:
+    """Writes a matplotlib figure as PNG."""
+    path = Path(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return path

@@ -1,0 +1,101 @@
+"""What a verdict consists of: its limits, its evidence and its words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ebm_core.diagnostics import Oscillation
+
+Verdict = Literal["diverged", "collapsed", "unassessed", "nonconvergent", "convergent"]
+
+# Margin of a training that broke off, and the least margin of any other.
+MARGIN_FLOOR = -3.0
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Limits of the requirements.
+
+    Attributes:
+        oscillation: Lowest autocorrelation of d that counts as strong, as a size. Well outside the
+            95 % bound of the shortest window that is assessed, between what annealed SGD shows
+            (0 to -0.12) and what visibly oscillating runs show (-0.4 to -0.8).
+        shared: Correlation of d and r at lag 0 that makes an oscillation shared. Rates that are a
+            little too high to be harmless show 0.5, strong oscillation 0.7 to 0.9.
+        balance: Largest |mean d| / sd d: runs whose long chains hold stay well inside, those whose
+            chains lag behind the data lie at 1 to 8.
+        drift: Largest change of r over the window, as a share of its mean: a third of the width of
+            the band, so that r could not cross it within three windows.
+        least_updates: Fewer updates to be judged than this have no verdict: the bound on fifteen
+            autocorrelations is then 0.29, no finer than the effect looked for.
+        frozen_share: Longest run of equal values, as a share of the window, that is still alive;
+            ten equal values always are. Numbers that live hardly ever repeat.
+        collapse_nats: d below minus this many nats a dimension, and falling, is a collapse: where
+            the laws of data and chains agree, d is about sqrt(N) nats in all.
+    """
+
+    oscillation: float = 0.25
+    shared: float = 0.3
+    balance: float = 0.5
+    drift: float = 0.2
+    least_updates: int = 100
+    frozen_share: float = 0.01
+    collapse_nats: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"`{name} > 0` must hold, but got {name}={value!r}")
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """That a training left the finite or the reasonable.
+
+    Attributes:
+        update: Index of the update where it was seen.
+        cause: One sentence.
+    """
+
+    update: int
+    cause: str
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Verdict and evidence. Numbers that could not be measured are NaN.
+
+    Attributes:
+        verdict: See the table of `assess`.
+        oscillation: Type and statistics of the oscillation of d.
+        evidence: Everything measured: ``r``, ``r_scaled``, ``r_matched``, ``r_star``, ``r_floor``,
+            ``r_1``, ``r_decades``, ``r_drift``, ``r_band_adherence``, ``r_paper_band_adherence``,
+            ``d_mean``, ``d_balance``, ``d_share_positive``, ``d_skew``. Over the window, but for
+            ``r_1`` (the first update) and ``r_decades`` (the whole run).
+        window: First and one past the last update that were looked at.
+        reasons: Which requirements fail, for ``nonconvergent``.
+        missing: Which evidence is missing, for ``unassessed``; the cause, for ``diverged`` and
+            ``collapsed``.
+        margins: Signed distance of each requirement to its limit in units of its tolerance,
+            within [-3, 1].
+        convergence_margin: Least of the margins; None without a verdict.
+        convergence_score: Mean over requirements of clip(1/2 + margin/2, 0, 1); None likewise.
+        censored: Whether margin and score stand for a training that broke off.
+    """
+
+    verdict: Verdict
+    oscillation: Oscillation
+    evidence: dict[str, float] = field(repr=False)
+    window: tuple[int, int]
+    reasons: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    margins: dict[str, float] = field(default_factory=dict)
+    convergence_margin: float | None = None
+    convergence_score: float | None = None
+    censored: bool = False
+
+    def summary(self) -> str:
+        """One line for people."""
+        detail = ", ".join(self.reasons or self.missing)
+        return f"{self.verdict}: {detail}" if detail else self.verdict

@@ -1,0 +1,188 @@
+"""``train``: one training, or the repetition of a pack."""
+
+from __future__ import annotations
+
+import signal
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from ebm_core import checkpoint
+from ebm_core.artifacts import write_artifacts
+from ebm_core.commands.progress import Progress
+from ebm_core.commands.settings import Source, source_of
+from ebm_core.commands.wording import density_line, long_run_line, verdict_lines
+from ebm_core.data import is_plane_law
+from ebm_core.errors import ConfigError, EnergyError, Problem
+from ebm_core.evaluate import check, density_divergence
+from ebm_core.pack import Pack
+from ebm_core.result import RunResult
+from ebm_core.trainer import Trainer
+
+Say = Callable[[str], None]
+
+CHECKPOINT = "checkpoint.pt"
+INTERRUPTED = 130
+# Updates are made in portions of about this length, between which a bar moves and Ctrl-C is heard.
+_PORTION_SECONDS = 0.25
+
+
+def run(options: Namespace, say: Say) -> int:
+    """Trains, says the verdict and writes everything into a folder; the exit code.
+
+    Raises:
+        ConfigError: If the configuration, the pack or the folder cannot be used.
+        CheckpointError: If the checkpoint cannot be gone on from.
+    """
+    source = source_of(options)
+    threads = torch.get_num_threads()
+    try:
+        if source is not None and source.pack is not None:
+            torch.set_num_threads(source.pack.threads)
+        return _train(options, source, say)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _folder(options: Namespace, source: Source | None) -> Path:
+    """The user's folder, that of the checkpoint, or a new one under ``runs``."""
+    if options.out:
+        return Path(options.out)
+    if options.resume:
+        return Path(options.resume).parent
+    if source is None:
+        rule = "one of --preset, --config, --pack and --resume is required"
+        raise ConfigError([Problem("train", rule)])
+    folder, number = Path("runs") / source.folder, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{source.folder}-{number}"
+    return folder
+
+
+def make_folder(folder: Path) -> Path:
+    """Makes a folder before any work is done for it.
+
+    Raises:
+        ConfigError: If it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        rule = f"must be a folder to write to ({error.strerror})"
+        raise ConfigError([Problem("--out", rule, str(folder))]) from None
+    return folder
+
+
+def _trainer(options: Namespace, source: Source | None) -> Trainer:
+    if source is None:
+        return Trainer.resume(options.resume)
+    try:
+        path = source.pack.engine_path if source.pack else None
+        trainer = Trainer(source.configs, engine_path=path)
+    except ConfigError as error:
+        raise ConfigError(error.problems, error.source or source.name) from None
+    except EnergyError as error:
+        raise EnergyError(f"{source.name}: {error}") from None
+    if options.resume:
+        trainer.load_state(checkpoint.load(options.resume))
+    return trainer
+
+
+def _train(options: Namespace, source: Source | None, say: Say) -> int:
+    folder = _folder(options, source)
+    trainer = _trainer(options, source)
+    members = _members(options, trainer)
+    make_folder(folder)
+    saved = folder / CHECKPOINT
+    if _run(trainer, saved, options.quiet):
+        trainer.save(saved)
+        say(f"interrupted after {trainer.update:,} of {trainer.config.updates:,} updates")
+        say(f"go on with: python -m ebm_core train --resume {saved}")
+        return INTERRUPTED
+    trainer.save(saved)
+    configs, threads = tuple(trainer.configs), torch.get_num_threads()
+    for member in members:
+        own = folder / f"member-{member}" if trainer.members > 1 else folder
+        result = trainer.result(member)
+        write_artifacts(
+            result, own, trainer.dataset, Pack(configs, member, threads, trainer.engine.path)
+        )
+        if trainer.members > 1:
+            trainer.save(own / CHECKPOINT, member)
+            say(f"member {member}")
+        for line in _findings(result, trainer, options.long_run):
+            say(line)
+        say(f"  {'written to':<12} {own}")
+    return 0
+
+
+def _members(options: Namespace, trainer: Trainer) -> list[int]:
+    """The members whose results are wanted; all are trained, since only the same pack repeats."""
+    if options.member is None:
+        return list(range(trainer.members))
+    if options.member not in range(trainer.members):
+        rule = f"must be from 0 to {trainer.members - 1}, the members of the pack"
+        raise ConfigError([Problem("--member", rule, options.member)])
+    return [options.member]
+
+
+def _run(trainer: Trainer, saved: Path, quiet: bool) -> bool:
+    """Trains to the end with checkpoints on the way; whether Ctrl-C came before."""
+    interval, portion = trainer.config.checkpoint_interval, 1
+    total = trainer.config.updates
+    with _interruption() as came, Progress(total, "updates", trainer.update, quiet) as progress:
+        while not trainer.finished and not came():
+            started = time.perf_counter()
+            trainer.run(min(portion, interval - trainer.update % interval))
+            progress.show(trainer.update, _state(trainer))
+            seconds = time.perf_counter() - started
+            portion = max(1, min(2 * portion, round(portion * _PORTION_SECONDS / seconds)))
+            if trainer.update % interval == 0:
+                trainer.save(saved)
+        return not trainer.finished
+
+
+def _state(trainer: Trainer) -> str:
+    if trainer.members > 1:
+        return f"{int(trainer.alive.sum())} of {trainer.members} members alive"
+    return f"d {trainer.d()[-1]:+.3g}, r {trainer.r()[-1]:.3g}"
+
+
+@contextmanager
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """Tells whether Ctrl-C was pressed, so that an update is never cut in two; a second one is."""
+    pressed = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _findings(result: RunResult, trainer: Trainer, long_run: int) -> list[str]:
+    config = result.config
+    lines = verdict_lines(result.assessment, config.band)
+    if is_plane_law(trainer.dataset) and result.assessment.verdict != "diverged":
+        law = trainer.dataset
+        lines.append(
+            density_line(
+                density_divergence(result.energy, law, config.epsilon, config.data_epsilon)
+            )
+        )
+    if long_run:
+        lines.append(long_run_line(check(result, long_run, dataset=trainer.dataset)))
+    return lines

@@ -1,0 +1,69 @@
+"""A verdict and its evidence in a few lines for people."""
+
+from __future__ import annotations
+
+import math
+
+from ebm_core.config import Band
+from ebm_core.evaluate import DensityDivergence, LongRun
+from ebm_core.verdict import PAPER_BAND, Assessment
+
+
+def verdict_lines(assessment: Assessment, band: Band | None) -> list[str]:
+    """The verdict, then a line for each kind of evidence; what was not measured is left out.
+
+    Args:
+        assessment: The verdict with its evidence.
+        band: Where r was expected; None for the default of `verdict.assess`.
+    """
+    evidence = assessment.evidence
+    if band is None:
+        band = Band() if evidence["r_star"] > 0 else PAPER_BAND
+    lines = [assessment.summary()]
+    if math.isfinite(evidence["r"]):
+        lines.append(_line("r", _magnitude(evidence, band)))
+    if math.isfinite(evidence["r_drift"]):
+        decades = evidence["r_decades"]
+        span = f", {decades:.1f} decades over the whole run" if math.isfinite(decades) else ""
+        change = f"changes by {evidence['r_drift']:+.1%} of its mean over the window"
+        lines.append(_line("r level", change + span))
+    if math.isfinite(evidence["d_balance"]):
+        positive = f"{evidence['d_share_positive']:.0%} of updates contract"
+        lines.append(_line("d balance", f"mean {evidence['d_balance']:+.2f} sd, {positive}"))
+    swing = assessment.oscillation
+    lines.append(_line("oscillation", f"{swing.type}: {swing.reason}"))
+    if assessment.convergence_score is not None:
+        score = f"{assessment.convergence_score:.2f}, least margin"
+        lines.append(_line("score", f"{score} {assessment.convergence_margin:+.2f}"))
+    first, last = assessment.window
+    if last > first:
+        lines.append(_line("window", f"updates {first:,} to {last - 1:,}"))
+    return lines
+
+
+def _magnitude(evidence: dict[str, float], band: Band) -> str:
+    level = {
+        "matched": f" = {evidence['r_matched']:.3g} r*",
+        "scaled": f" = {evidence['r_scaled']:.3g} ε√N",
+        "absolute": "",
+    }[band.unit]
+    text = f"{evidence['r']:.4g}"
+    if math.isfinite(evidence["r_band_adherence"]):
+        share = f"inside for {evidence['r_band_adherence']:.0%} of updates"
+        text += f"{level} (band {band.low:.3g} to {band.high:.3g}: {share})"
+    return f"{text}, printed band: {evidence['r_paper_band_adherence']:.0%}"
+
+
+def long_run_line(long_run: LongRun) -> str:
+    """Outcome of a long-run check."""
+    return _line("long run", f"{long_run.outcome.replace('_', ' ')}: {long_run.reason}")
+
+
+def density_line(divergence: DensityDivergence) -> str:
+    """Fit of the density in the plane, beside what unadjusted chains leave at best."""
+    floor = f" (floor {divergence.kl_floor:.3g})" if math.isfinite(divergence.kl_floor) else ""
+    return _line("density", f"KL {divergence.kl:.3g} nats{floor}, TV {divergence.tv:.3g}")
+
+
+def _line(name: str, text: str) -> str:
+    return f"  {name:<12} {text}"

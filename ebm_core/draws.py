@@ -1,0 +1,75 @@
+"""All that is random of one member in one update: a function of its seed and of the update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ebm_core import chains
+from ebm_core.config import TrainConfig
+from ebm_core.data import Dataset, positive_samples
+from ebm_core.langevin import noise_blocks
+from ebm_core.randomness import Stream, generator
+
+
+class Draw(NamedTuple):
+    """What one update of one member starts from.
+
+    Attributes:
+        positive: Noised data, shape (n, *shape).
+        start: Where the chains start, same shape.
+        slots: Which bank states these are, shape (n,); None without a bank.
+        noise: Blocks of standard normal numbers for the path.
+    """
+
+    positive: Tensor
+    start: Tensor
+    slots: Tensor | None
+    noise: Iterator[Tensor]
+
+
+def initial_states(config: TrainConfig, dataset: Dataset, like: Tensor) -> Tensor:
+    """The bank before the first update, or a batch of start states without one.
+
+    Args:
+        config: Of the member.
+        dataset: The clean data.
+        like: Gives device and type.
+    """
+    persistent = config.chain_start == "persistent"
+    kind = config.bank_start if persistent else config.chain_start
+    n = config.bank_size if persistent else config.batch_size
+    rng = generator(config.seed, Stream.INITIALIZATION, 1, like.device)
+    return chains.start_states(kind, n, dataset, config.start_scale, rng, like.dtype)
+
+
+def draw_update(config: TrainConfig, dataset: Dataset, states: Tensor, update: int) -> Draw:
+    """Positives, starts and noise of one update.
+
+    Args:
+        config: Of the member.
+        dataset: The clean data.
+        states: The bank of the member, (bank, *shape); unused without a bank, but for its type.
+        update: Index of the update.
+    """
+    device, dtype = states.device, states.dtype
+    rng = generator(config.seed, Stream.DATA, update, device)
+    positive = positive_samples(dataset, config.batch_size, config.data_epsilon, rng, dtype)
+    rng = generator(config.seed, Stream.CHAINS, update, device)
+
+    def fresh(kind: str) -> Tensor:
+        n, scale = config.batch_size, config.start_scale
+        return chains.start_states(kind, n, dataset, scale, rng, dtype)
+
+    slots = None
+    if config.chain_start == "persistent":
+        slots = chains.draw_slots(config.bank_size, config.batch_size, rng)
+        start = states[slots]
+        if config.reinit_share:
+            start = chains.reinitialize(start, fresh(config.bank_start), config.reinit_share, rng)
+    else:
+        start = fresh(config.chain_start)
+    noise = noise_blocks(config.langevin_steps, tuple(start.shape), rng, dtype)
+    return Draw(positive, start, slots, noise)

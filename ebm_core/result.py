@@ -1,0 +1,82 @@
+"""What one training leaves, and how it is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ebm_core.config import TrainConfig
+from ebm_core.matched import MatchedGradient
+from ebm_core.verdict import Assessment, Divergence, assess
+
+Status = Literal["finished", "stopped_early", "failed"]
+Series = NDArray[np.float64]
+
+
+@dataclass
+class RunResult:
+    """What one training leaves.
+
+    Attributes:
+        config: Its configuration.
+        energy: The trained F, a module mapping (n, *shape) to (n,).
+        d: Energy differences, nats, one an update made.
+        r: Mean gradient magnitudes, units of x, likewise.
+        r_rms: Root-mean-square gradient magnitudes, units of x, likewise.
+        assessment: Verdict and evidence.
+        status: ``finished``, ``stopped_early`` or ``failed``; not a verdict.
+        cause: Why it did not finish, empty if it did.
+        chains: The bank, or the last negative samples without one; shape (n, *shape).
+        matched: r* and floor of the data.
+        seconds: Time inside the update loop, shared evenly among the members of a pack.
+    """
+
+    config: TrainConfig
+    energy: nn.Module
+    d: Series
+    r: Series
+    r_rms: Series
+    assessment: Assessment
+    status: Status
+    cause: str
+    chains: Tensor = field(repr=False)
+    matched: MatchedGradient = field(repr=False)
+    seconds: float = 0.0
+
+
+def judge(
+    config: TrainConfig,
+    d: Series,
+    r: Series,
+    dimensions: int,
+    matched: MatchedGradient,
+    divergence: Divergence | None = None,
+) -> Assessment:
+    """`verdict.assess` with the constants of a configuration.
+
+    Args:
+        config: Of the training.
+        d: Energy differences, nats.
+        r: Gradient magnitudes, units of x.
+        dimensions: N.
+        matched: r* and floor of the data.
+        divergence: What the trainer saw that d and r do not show.
+    """
+    return assess(
+        d,
+        r,
+        epsilon=config.epsilon,
+        dimensions=dimensions,
+        eps_data_ratio=config.eps_data_ratio,
+        r_star=matched.r_star,
+        r_floor=matched.floor,
+        band=config.band,
+        window=config.window,
+        constant_from=config.constant_from,
+        burn_in_updates=config.burn_in_updates,
+        divergence=divergence,
+    )

@@ -1,0 +1,251 @@
+"""The parts of a configuration: data sets, networks and the band. Imports neither torch nor numpy.
+
+Each part can be written as its name alone (``data: digits``) or as a mapping with options
+(``data: {name: digits, size: 16}``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveInt,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from ebm_core.errors import ConfigError, Problem
+
+IMAGE_SIZES = {"vanilla": (8, 16, 32, 64), "nonlocal": tuple(range(8, 65, 8))}
+
+# matched: r / r* of runs whose long chains held; absolute: as printed in appendix A for
+# epsilon = 0.015 on 32x32x3 images; scaled: the same over 0.015 sqrt(3072)
+BANDS = {"matched": (0.75, 1.4), "scaled": (0.096, 0.180), "absolute": (0.08, 0.15)}
+
+
+class Section(BaseModel):
+    """An immutable part of a configuration that knows all its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any) -> Any:
+        # pydantic would read `true`, which is also how YAML reads `yes` and `on`, as the number 1
+        if isinstance(value, bool):
+            raise ValueError("must not be true or false")
+        return value
+
+
+class Band(Section):
+    """Where the mean gradient magnitude of convergent learning is expected.
+
+    Attributes:
+        low: Lower end; by default the usual one for the unit.
+        high: Upper end, the same.
+        unit: ``matched``: r / r*, r* being what the score of the data demands; ``scaled``:
+            r / (epsilon sqrt(N)); ``absolute``: r itself, in units of x.
+    """
+
+    low: float = Field(default=BANDS["matched"][0], ge=0)
+    high: float = Field(default=BANDS["matched"][1], gt=0)
+    unit: Literal["matched", "scaled", "absolute"] = "matched"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ends_of_the_unit(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or str(values.get("unit")) not in BANDS:
+            return values
+        low, high = BANDS[values["unit"]]
+        return {"low": low, "high": high, **values}
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Band:
+        if self.low >= self.high:
+            rule = f"`low < high` must hold, got high={self.high!r}"
+            raise ConfigError([Problem("low", rule, self.low)])
+        return self
+
+
+class GmmData(Section):
+    """Gaussians of equal weight on a circle in the plane; fresh samples at every draw."""
+
+    name: Literal["gmm"] = "gmm"
+    modes: PositiveInt = 8
+    radius: float = Field(default=1.0, ge=0)
+    sd: float = Field(default=0.15, gt=0)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return (2,)
+
+
+class RingsData(Section):
+    """Circles of radius 1, 2, ... blurred by a Gaussian; fresh samples at every draw."""
+
+    name: Literal["rings"] = "rings"
+    rings: PositiveInt = 4
+    sd: float = Field(default=0.15, gt=0)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return (2,)
+
+
+class DigitsData(Section):
+    """The 1,797 handwritten 8x8 digits that scikit-learn carries, scaled to [-1, 1]."""
+
+    name: Literal["digits"] = "digits"
+    size: int = Field(default=8, ge=4, le=64)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return (1, self.size, self.size)
+
+
+class ArrayData(Section):
+    """An array of shape (n, *shape) in an npy, npz or pt file; values are used as they are.
+
+    Attributes:
+        path: The file.
+        key: Which array, where the file holds several.
+    """
+
+    name: Literal["array"] = "array"
+    path: str
+    key: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return None  # known once the file is read
+
+
+class ImageFolderData(Section):
+    """Every image below a folder, resized and centre-cropped to a square, scaled to [-1, 1]."""
+
+    name: Literal["image_folder"] = "image_folder"
+    path: str
+    size: int = Field(default=32, ge=4, le=256)
+    channels: Literal[1, 3] = 3
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return (self.channels, self.size, self.size)
+
+
+Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+Slope = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ToyNetwork(Section):
+    """Leaky-ReLU perceptron 2-32-64-64-64-1 for data in the plane."""
+
+    name: Literal["toy"] = "toy"
+    widths: Widths = (32, 64, 64, 64)
+    slope: Slope = 0.05
+
+
+class MlpNetwork(Section):
+    """Leaky-ReLU perceptron on flattened data of any shape."""
+
+    name: Literal["mlp"] = "mlp"
+    widths: Widths = (96, 96)
+    slope: Slope = 0.05
+
+
+class VanillaNetwork(Section):
+    """Plain convolutional network: 3x3, then 4x4 at stride 2 down to 4x4, then one number."""
+
+    name: Literal["vanilla"] = "vanilla"
+    width: PositiveInt = 32
+    slope: Slope = 0.05
+
+
+class NonlocalNetwork(Section):
+    """Convolution, max-pool, three times, with non-local blocks before the second and third."""
+
+    name: Literal["nonlocal"] = "nonlocal"
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (32, 64, 128)
+    slope: Slope = 0.05
+
+
+class CustomNetwork(Section):
+    """A user's own module: ``package.module:attribute``, called with `arguments` to build it."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+DATA_KINDS: dict[str, type[Section]] = {
+    "gmm": GmmData,
+    "rings": RingsData,
+    "digits": DigitsData,
+    "array": ArrayData,
+    "image_folder": ImageFolderData,
+}
+NETWORK_KINDS: dict[str, type[Section]] = {
+    "toy": ToyNetwork,
+    "mlp": MlpNetwork,
+    "vanilla": VanillaNetwork,
+    "nonlocal": NonlocalNetwork,
+}
+
+
+def _from_word(value: Any) -> Any:
+    """``data: digits`` is short for ``data: {name: digits}``."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _kind(value: Any) -> str | None:
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    if not isinstance(name, str):
+        return None
+    return "custom" if ":" in name else name
+
+
+DataConfig = Annotated[
+    Annotated[GmmData, Tag("gmm")]
+    | Annotated[RingsData, Tag("rings")]
+    | Annotated[DigitsData, Tag("digits")]
+    | Annotated[ArrayData, Tag("array")]
+    | Annotated[ImageFolderData, Tag("image_folder")],
+    Discriminator(_kind),
+    BeforeValidator(_from_word),
+]
+NetworkConfig = Annotated[
+    Annotated[ToyNetwork, Tag("toy")]
+    | Annotated[MlpNetwork, Tag("mlp")]
+    | Annotated[VanillaNetwork, Tag("vanilla")]
+    | Annotated[NonlocalNetwork, Tag("nonlocal")]
+    | Annotated[CustomNetwork, Tag("custom")],
+    Discriminator(_kind),
+    BeforeValidator(_from_word),
+]
+
+
+def network_problems(network: Any, shape: tuple[int, ...]) -> list[Problem]:
+    """Why a network cannot take samples of this shape; empty where it can.
+
+    Args:
+        network: A network configuration.
+        shape: Of one sample.
+    """
+    if network.name == "toy" and tuple(shape) != (2,):
+        rule = f"toy takes data of shape (2,), not {tuple(shape)}; use mlp"
+        return [Problem("network", rule, "toy")]
+    sizes = IMAGE_SIZES.get(network.name)
+    if sizes is None:
+        return []
+    if len(shape) != 3:
+        rule = f"takes images, but a sample has shape {tuple(shape)}"
+        return [Problem("network", rule, network.name)]
+    if shape[1] != shape[2] or shape[1] not in sizes:
+        rule = f"{network.name} takes square images of {', '.join(map(str, sizes))} pixels"
+        return [Problem("data.size", rule, "x".join(map(str, shape[1:])))]
+    return []

@@ -1,0 +1,81 @@
+"""What is legal in a study and yet seldom meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ebm_core.config import TrainConfig
+from study import space
+from study.space import Point
+
+if TYPE_CHECKING:
+    from study.spec import StudySpec
+
+
+def warnings(spec: StudySpec) -> list[str]:
+    """One sentence for each thing in a study that may surprise its author.
+
+    Judged at the corners of the space and a point inside it. What needs the data, such as a
+    direction that varies less than epsilon, is not looked at.
+    """
+    probes = [(point, spec.config(point, 0)) for point in space.probe_points(spec.parameters)]
+    return [*_noise(probes), *_annealing(spec, probes), *_window(probes), *_device(spec)]
+
+
+_Probes = list[tuple[Point, TrainConfig]]
+
+
+def _noise(probes: _Probes) -> Iterator[str]:
+    # Without any noise the data law is known in closed form, and this is a choice
+    least = min((c.eps_data_ratio for _, c in probes if c.eps_data_ratio > 0), default=1.0)
+    if least < 1:
+        yield (
+            f"eps_data_ratio falls to {least:g}: under 1 the data have less noise than the chains,"
+            " which cannot match a direction that varies less than epsilon (5A)"
+        )
+    if any(config.gamma_0 == 0 for _, config in probes):
+        yield "gamma_0 falls to 0: there nothing is learned once annealing ends"
+
+
+def _annealing(spec: StudySpec, probes: _Probes) -> Iterator[str]:
+    if all(config.anneal_updates == 0 for _, config in probes):
+        given = {
+            name
+            for name in ("gamma_start", "gamma_start_ratio")
+            if name in spec.parameters or spec.base.get(name) is not None
+        }
+        if given:
+            yield f"{given.pop()} has no effect: anneal_updates is 0, so that gamma_0 is kept"
+        return
+    for point, config in probes:
+        # A searched ratio of exactly 1 is the edge of its range, and no mistake
+        edge = "gamma_start_ratio" in point and config.gamma_start_ratio == 1
+        if config.anneal_updates > 0 and not config.annealing_active and not edge:
+            why = (
+                "neither gamma_start nor gamma_start_ratio is given"
+                if config.gamma_start is None and config.gamma_start_ratio is None
+                else f"gamma_start is not above gamma_0={config.gamma_0:g}"
+            )
+            yield f"anneal_updates has no effect{_where(point)}: {why}"
+            return
+
+
+def _window(probes: _Probes) -> Iterator[str]:
+    for point, config in probes:
+        start = config.updates - config.window
+        if start < config.burn_in_updates:
+            yield (
+                f"trainings will be unassessed{_where(point)}: the window starts at update"
+                f" {start}, but the bank burns in until {config.burn_in_updates}"
+            )
+            return
+
+
+def _device(spec: StudySpec) -> Iterator[str]:
+    if spec.resources.gpus_per_trial and spec.base.get("device") == "cpu":
+        yield "resources.gpus_per_trial is over 0, but base.device is cpu: the GPU will idle"
+
+
+def _where(point: Point) -> str:
+    return f" at {', '.join(f'{name}={value}' for name, value in point.items())}"

@@ -1,0 +1,243 @@
+"""What must hold between the sections of a study file, and on the disk.
+
+A check names the sections that it looks at as its arguments, so that it can run whenever these
+could be read, whatever is wrong with the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ebm_core.config import MEMBER_FIELDS, TrainConfig, file_problems, make_config
+from ebm_core.errors import ConfigError, Problem, did_you_mean
+from study import space
+from study.base import SEARCHABLE, WHOLE, values_at
+from study.distributions import Choice, Range
+from study.sections import Constraint, LongRunSpec, Metric, Resources, Tracking
+from study.space import Parameters, Point
+from study.table import PLANE_COLUMNS
+
+_LARGEST_GRID = 100_000
+
+
+def base_problems(base: Mapping[str, Any]) -> Iterator[Problem]:
+    """What repeats cannot count on or a stored study not keep; `point_problems` has the rest."""
+    if not _countable_seed(base):
+        yield Problem("base.seed", "must be a whole number", base["seed"])
+    network = base.get("network")
+    arguments = network.get("arguments") if isinstance(network, Mapping) else None
+    if not _plain(arguments):
+        rule = "must be made of numbers, words, lists and mappings"
+        yield Problem("base.network.arguments", rule, arguments)
+
+
+def parameter_problems(parameters: Parameters, broken: Sequence[str]) -> Iterator[Problem]:
+    """Which parameters cannot be searched, alone or together."""
+    for name in [*parameters, *broken]:
+        if name not in TrainConfig.model_fields:
+            rule = f"must be one of {', '.join(SEARCHABLE)}"
+            yield Problem(f"parameters.{name}", rule, name, did_you_mean(name, SEARCHABLE))
+        elif name not in SEARCHABLE:
+            rule = f"cannot be searched; these can be: {', '.join(SEARCHABLE)}"
+            yield Problem(f"parameters.{name}", rule, name)
+    varying = space.searched(parameters)
+    if not varying and not broken:
+        rule = "at least one must vary; `python -m ebm_core train` runs a single configuration"
+        yield Problem("parameters", rule, list(parameters))
+    if {"gamma_0", "gamma_start"} <= set(varying):
+        rule = "must not vary together with gamma_0; search gamma_start_ratio in its place"
+        yield Problem("parameters.gamma_start", rule, parameters["gamma_start"].describe())
+    for name in sorted(_fractional(parameters)):
+        rule = "must give whole numbers: use randint, or quniform with a whole q"
+        kind = parameters[name].distribution
+        yield Problem(f"parameters.{name}.distribution", rule, kind)
+
+
+def point_problems(
+    base: Mapping[str, Any], parameters: Parameters, broken: Sequence[str], seeds: int
+) -> list[Problem]:
+    """Why not every point of the space is a legal `TrainConfig`, each cause once.
+
+    Looked at are the corners of the space and a point inside it. A problem belongs to the
+    parameter of its name, and to the base if there is none.
+    """
+    reported = {*broken, *_fractional(parameters), *(() if _countable_seed(base) else ("seed",))}
+    space_ = {
+        name: each
+        for name, each in parameters.items()
+        if name in SEARCHABLE and name not in reported
+    }
+    found: dict[tuple[str, str], Problem] = {}
+    for point in space.probe_points(space_):
+        try:
+            make_config(values_at(base, point, seeds - 1))
+        except ConfigError as error:
+            for problem in error.problems:
+                name = problem.key.split(".")[0]
+                if name not in reported:
+                    where = "parameters" if name in space_ else "base"
+                    found.setdefault((problem.key, problem.rule), problem.under(where))
+    return list(found.values())
+
+
+def method_problems(
+    method: str, parameters: Parameters, broken: Sequence[str], trials: int | None
+) -> Iterator[Problem]:
+    """Whether the method knows which points, and how many, to take."""
+    if method != "grid":
+        if trials is None:
+            rule = f"required for method {method}: how many configurations to try"
+            yield Problem("trials", rule)
+        for name, each in parameters.items():
+            if isinstance(each, Choice) and each.distribution == "grid":
+                rule = f"grid needs `method: grid`; choice is the same for method {method}"
+                yield Problem(f"parameters.{name}.distribution", rule, "grid")
+        return
+    open_ranges = [
+        name
+        for name, each in parameters.items()
+        if isinstance(each, Range) and each.points is None
+    ]
+    for name in open_ranges:
+        rule = "required for method grid: how many values to take, ends included"
+        yield Problem(f"parameters.{name}.points", rule)
+    if open_ranges or broken:
+        return
+    size = space.grid_size(parameters)
+    if size > _LARGEST_GRID:
+        rule = f"a grid must not have more than {_LARGEST_GRID:,} points"
+        yield Problem("parameters", rule, size)
+    elif trials is not None and trials > size:
+        rule = f"must not be more than the grid has points ({size}); leave it out for all of them"
+        yield Problem("trials", rule, trials)
+
+
+def first_point_problems(
+    method: str,
+    parameters: Parameters,
+    broken: Sequence[str],
+    first_points: Sequence[Point],
+    trials: int | None,
+) -> Iterator[Problem]:
+    """Whether the first points are complete, different, and points of the space."""
+    if first_points and method == "grid":
+        rule = "a grid takes all its points anyway; leave first_points out"
+        yield Problem("first_points", rule, list(first_points))
+        return
+    if trials is not None and len(first_points) > trials:
+        rule = f"must not be more than `trials` ({trials})"
+        yield Problem("first_points", rule, len(first_points))
+    for index, point in enumerate(first_points):
+        where = f"first_points.{index}"
+        if point in first_points[:index]:
+            yield Problem(where, "must not repeat an earlier one", point)
+        for name, value in point.items():
+            if name in broken:
+                continue
+            if name not in parameters:
+                hint = did_you_mean(name, list(parameters))
+                rule = "not a parameter of this study"
+                yield Problem(f"{where}.{name}", rule, value, hint)
+            elif not parameters[name].contains(value):
+                rule = f"must lie in the space ({parameters[name].describe()})"
+                yield Problem(f"{where}.{name}", rule, value)
+        for name in space.searched(parameters):
+            if name not in point:
+                rule = "required, as every parameter that varies"
+                yield Problem(f"{where}.{name}", rule)
+
+
+def pack_problems(
+    parameters: Parameters, resources: Resources, base: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """Whether what runs together fits together."""
+    members = resources.members_per_trial
+    apart = [
+        name
+        for name in space.searched(parameters)
+        if name in SEARCHABLE and name not in MEMBER_FIELDS
+    ]
+    if members != 1 and apart:
+        rule = f"must be 1, since the members of a pack cannot differ in {', '.join(apart)}"
+        yield Problem("resources.members_per_trial", rule, members)
+    if str(base.get("device")).startswith("cuda") and not resources.gpus_per_trial:
+        rule = f"must be over 0 where base.device is {base['device']}"
+        yield Problem("resources.gpus_per_trial", rule, resources.gpus_per_trial)
+
+
+def metric_problems(
+    metric: Sequence[Metric],
+    constraints: Sequence[Constraint],
+    base: Mapping[str, Any],
+    long_run: LongRunSpec,
+) -> Iterator[Problem]:
+    """Whether the trainings will have the numbers that steer the study."""
+    named = [("metric", each.name) for each in metric]
+    named += [(f"constraints.{index}", each.name) for index, each in enumerate(constraints)]
+    data = base.get("data")
+    kind = data.get("name") if isinstance(data, Mapping) else data
+    for key, name in named:
+        if name in PLANE_COLUMNS and kind not in ("gmm", "rings", None):
+            yield Problem(key, "needs data of known density (gmm or rings)", name)
+        if name == "long_run_departure" and long_run.steps == 0:
+            yield Problem(key, "needs long_run.steps over 0", name)
+
+
+def data_file_problems(base: Mapping[str, Any]) -> list[Problem]:
+    """Whether the files of the data are there."""
+    try:
+        # Nothing but the data of the base, so that its other faults do not hide a missing folder
+        config = make_config({"data": base.get("data"), "network": "mlp", "epsilon": 1.0})
+    except ConfigError:
+        return []  # the data themselves are wrong, which `point_problems` tells
+    return [problem.under("base") for problem in file_problems(config)]
+
+
+def storage_problems(storage: str, name: str) -> Iterator[Problem]:
+    """Whether the folder of the study could be made; nothing is."""
+    if rule := _unwritable(Path(storage).expanduser() / name):
+        yield Problem("storage", rule, storage)
+
+
+def tracking_problems(tracking: Tracking) -> Iterator[Problem]:
+    """Whether a database in a file could be made."""
+    scheme, _, path = tracking.uri.partition(":///")
+    if scheme == "sqlite" and (rule := _unwritable(Path(path).parent)):
+        yield Problem("tracking.uri", rule, tracking.uri)
+
+
+def _unwritable(folder: Path) -> str:
+    """Why a folder cannot be written to or made; empty if it can."""
+    folder = folder.absolute()
+    nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        return f"must lie in a folder, but {nearest} is not one"
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return f"must be a folder that can be written to, but {nearest} cannot"
+    return ""
+
+
+def _fractional(parameters: Parameters) -> set[str]:
+    """Parameters whose fields take whole numbers, and whose ranges give others."""
+    return {
+        name
+        for name, each in parameters.items()
+        if name in WHOLE and isinstance(each, Range) and not each.whole
+    }
+
+
+def _countable_seed(base: Mapping[str, Any]) -> bool:
+    """Whether repeats can count up from the seed; a `TrainConfig` alone would also take "5"."""
+    return type(base.get("seed", 0)) is int
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value comes back the same from JSON, as a stored study does."""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError):
+        return False

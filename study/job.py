@@ -1,0 +1,206 @@
+"""The work of one Tune trial: trains a pack, judges its members, leaves their files.
+
+It has never heard of Ray, Optuna or MLflow; whoever drives it passes on what it returns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ebm_core.artifacts import write_artifacts
+from ebm_core.config import TrainConfig, make_config
+from ebm_core.data import is_plane_law
+from ebm_core.diagnostics import band_adherence
+from ebm_core.evaluate import DensityDivergence, LongRun, check, density_divergence
+from ebm_core.pack import Pack
+from ebm_core.result import RunResult
+from ebm_core.trainer import Trainer
+from ebm_core.verdict import band_scale
+from study.table import Row, row
+
+# At most this many points of a curve leave the worker, one at the end included.
+CURVE_POINTS = 200
+# A training reports at least this often.
+REPORTS = 20
+
+Point = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One training to be done: a (configuration, seed).
+
+    Attributes:
+        trial: Number of the configuration in the study.
+        seed: Which of its repeats, from 0.
+        point: What was searched.
+        config: Plain `TrainConfig` values.
+    """
+
+    trial: int
+    seed: int
+    point: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie, below the folder of the study."""
+        return Path("trials") / f"{self.trial:04d}" / f"seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What one Tune trial is told to do; travels as plain values.
+
+    Attributes:
+        units: The trainings of the pack, in the order of its members.
+        folder: Of the study, absolute, seen by all nodes.
+        threads: torch's threads.
+        long_run_steps: Length of the check after each training, 0 for none.
+        long_run_chains: Chains of that check from each start.
+    """
+
+    units: tuple[Unit, ...]
+    folder: str
+    threads: int
+    long_run_steps: int
+    long_run_chains: int
+
+    def plain(self) -> dict[str, Any]:
+        """As nested dictionaries and lists."""
+        return {**asdict(self), "units": [asdict(unit) for unit in self.units]}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Assignment:
+        """The inverse of `plain`."""
+        return cls(**{**values, "units": tuple(Unit(**unit) for unit in values["units"])})
+
+
+class Job:
+    """Trains a pack in chunks.
+
+    An interrupted one goes on from the checkpoint that lies with the files of its first member.
+
+    Args:
+        assignment: What to do.
+    """
+
+    def __init__(self, assignment: Assignment) -> None:
+        torch.set_num_threads(assignment.threads)
+        self.assignment = assignment
+        self.folder = Path(assignment.folder)
+        self.running = self.folder / assignment.units[0].folder / "running.pt"
+        configs = [make_config(unit.config) for unit in assignment.units]
+        if self.running.exists():
+            self.trainer = Trainer.resume(self.running)
+        else:
+            self.trainer = Trainer(configs)
+        self._curves = [Curve(config, self.trainer, m) for m, config in enumerate(configs)]
+
+    def advance(self) -> list[list[Point]]:
+        """Makes the next chunk of updates; the new points of every member's curves."""
+        trainer = self.trainer
+        chunk = max(trainer.config.report_interval, math.ceil(trainer.config.updates / REPORTS))
+        before = trainer.update
+        trainer.run(chunk)
+        interval = trainer.config.checkpoint_interval
+        if not trainer.finished and before // interval < trainer.update // interval:
+            trainer.save(self.running)
+        return [curve.new_points() for curve in self._curves]
+
+    @property
+    def finished(self) -> bool:
+        """Whether training is over, and `conclude` is due."""
+        return self.trainer.finished
+
+    def conclude(self) -> list[Row]:
+        """Judges every member, writes its files, and gives its row of the table."""
+        rows = [self._conclude(member) for member in range(self.trainer.members)]
+        self.running.unlink(missing_ok=True)
+        return rows
+
+    def _conclude(self, member: int) -> Row:
+        unit, dataset = self.assignment.units[member], self.trainer.dataset
+        result = self.trainer.result(member)
+        long_run, plane = evaluated(result, self.assignment, dataset)
+        folder = self.folder / unit.folder
+        configs = tuple(self.trainer.configs)
+        pack = Pack(configs, member, self.assignment.threads, self.trainer.engine.path)
+        write_artifacts(result, folder, dataset, pack)
+        self.trainer.save(folder / "checkpoint" / "checkpoint.pt", member)
+        return row(result, long_run, plane, unit.trial, unit.seed, unit.point)
+
+
+class Curve:
+    """What one member reports over updates, thinned.
+
+    Args:
+        config: Of the member.
+        trainer: Which trains it.
+        member: Its index.
+    """
+
+    def __init__(self, config: TrainConfig, trainer: Trainer, member: int) -> None:
+        self.config, self.trainer, self.member = config, trainer, member
+        self._stride = max(1, math.ceil(config.updates / (CURVE_POINTS - 1)))
+        # a resumed training tells all again: what was lost on the way is filled in
+        self._next = 1
+
+    def new_points(self) -> list[Point]:
+        """Points since the last call; `update` counts the updates made, from 1."""
+        r = self.trainer.r(self.member)
+        made = len(r)
+        wanted = [u for u in range(self._next, made + 1) if u % self._stride == 1 % self._stride]
+        if made >= self._next and (made < self.trainer.update or self.trainer.finished):
+            wanted = [*wanted, made] if wanted[-1:] != [made] else wanted
+        self._next = max(self._next, made + 1)
+        if not wanted:
+            return []
+        d = self.trainer.d(self.member)
+        at = torch.tensor(wanted)[:, None] - 1
+        gamma = self.trainer.learning_rates(at.to(self.trainer.device))[:, self.member].tolist()
+        return [
+            {
+                "update": update,
+                "d": float(d[update - 1]),
+                "gamma": rate,
+                **self._levels(r[:update]),
+            }
+            for update, rate in zip(wanted, gamma, strict=True)
+        ]
+
+    def _levels(self, r: Any) -> Point:
+        config, band, last = self.config, self.config.band, float(r[-1])
+        star = self.trainer.matched(self.member).r_star
+        scale = {
+            unit: band_scale(unit, config.epsilon, self.trainer.dimensions, star)
+            for unit in ("scaled", "matched", band.unit)
+        }
+        recent = r[-config.window :] / scale[band.unit]
+        return {
+            "r": last,
+            "r_scaled": last / scale["scaled"],
+            "r_matched": last / scale["matched"],
+            "r_band_adherence": band_adherence(recent, band.low, band.high),
+        }
+
+
+def evaluated(
+    result: RunResult, assignment: Assignment, dataset: Any
+) -> tuple[LongRun, DensityDivergence | None]:
+    """The long-run check of a training, and in the plane how far its density is off."""
+    config = result.config
+    long_run = check(
+        result, assignment.long_run_steps, assignment.long_run_chains, dataset, config.seed
+    )
+    lost = result.assessment.verdict in ("diverged", "collapsed")
+    if lost or not is_plane_law(dataset):
+        return long_run, None
+    plane = density_divergence(result.energy, dataset, config.epsilon, config.data_epsilon)
+    return long_run, plane

@@ -1,0 +1,111 @@
+"""Runs the trainings of a study on Ray: starts it, hands out work, stops it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from study.ledger import Ledger
+from study.spec import StudySpec
+
+# Ray asks what it may before it is imported: no usage reports, no change of the working directory
+# (relative data paths mean the folder that the study was started from), no tables on the console.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "60",
+}
+
+
+def worker_count(spec: StudySpec, wanted: int | None = None) -> int:
+    """How many trials run side by side: as wanted, or what the cores (and GPUs) give.
+
+    Args:
+        spec: The study.
+        wanted: What the user asked for.
+    """
+    if wanted is not None:
+        return wanted
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = max(1, (cores or 1) // spec.resources.cpus_per_trial)
+    if spec.resources.gpus_per_trial > 0:
+        import torch
+
+        gpus = torch.cuda.device_count()
+        workers = min(workers, max(1, int(gpus / spec.resources.gpus_per_trial)))
+    return min(workers, spec.trials * spec.seeds)
+
+
+def members_per_pack(spec: StudySpec, workers: int) -> int:
+    """K, the trainings of one pack; ``auto`` leaves an adaptive method enough rounds to learn."""
+    wanted = spec.resources.members_per_trial
+    return wanted if wanted != "auto" else max(1, spec.trials // (8 * workers))
+
+
+def run_trainings(
+    spec: StudySpec, ledger: Ledger, folder: Path, workers: int, listeners: Sequence[object]
+) -> None:
+    """Trains what the ledger has left, and tells the listeners.
+
+    Returns when all is done, or after an interrupt (Ctrl-C), which Tune takes as a wish to end.
+
+    Args:
+        spec: The study.
+        ledger: Of the study.
+        folder: Of the study, absolute.
+        workers: Trials that run side by side.
+        listeners: See `study.searcher.Listener`.
+    """
+    os.environ.update({key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()})
+    import ray
+    from ray import tune
+
+    from study.searcher import StudySearcher, TrialEvents
+    from study.trainable import EBMTrainable
+
+    resources = {
+        "cpu": spec.resources.cpus_per_trial,
+        "gpu": spec.resources.gpus_per_trial,
+    }
+    members = members_per_pack(spec, workers)
+    options = {
+        "folder": str(folder),
+        "threads": spec.resources.cpus_per_trial,
+        "long_run_steps": spec.long_run.steps,
+        "long_run_chains": spec.long_run.chains,
+    }
+    # Tune's own record of the run is of no use afterwards: the ledger is what a study goes on from
+    scratch = tempfile.mkdtemp(prefix="study-")
+    ray.init(
+        address="local",
+        num_cpus=workers * spec.resources.cpus_per_trial,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    try:
+        tune.Tuner(
+            tune.with_resources(EBMTrainable, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=StudySearcher(ledger, members, options),
+                num_samples=ledger.packs_left(members),
+                max_concurrent_trials=workers,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=spec.name,
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[TrialEvents(listeners)],
+                failure_config=tune.FailureConfig(max_failures=1),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,241 @@
+"""The ledger of a study, its Optuna storage: which trainings there are, and what became of them.
+
+With `samplers`, all that touches Optuna. Everything that a study must not forget is an attribute
+of its Optuna trials, so that a study goes on from this one file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from study import space, table
+from study.job import Unit
+from study.samplers import fixed_points, make_sampler
+from study.spec import StudySpec
+from study.table import Row
+
+FILE = "optuna.db"
+# May differ when a study goes on: they change neither what is asked nor what was answered.
+MAY_CHANGE = ("trials", "resources", "tracking")
+
+
+class LedgerError(RuntimeError):
+    """The stored study is not the one that is asked for."""
+
+
+class Ledger:
+    """Hands out trainings and keeps their results.
+
+    A configuration is one Optuna trial; its number names it. A unit is one (configuration, seed);
+    a pack is the units that are trained together, named after its first unit.
+
+    Args:
+        spec: The study.
+        folder: Where its storage lies, or will.
+
+    Raises:
+        LedgerError: If another study is stored there.
+    """
+
+    def __init__(self, spec: StudySpec, folder: Path) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.spec = spec
+        self.storage = optuna.storages.get_storage(f"sqlite:///{folder.absolute() / FILE}")
+        self.study = optuna.create_study(
+            study_name=spec.name,
+            storage=self.storage,
+            directions=[metric.goal for metric in spec.metrics],
+            load_if_exists=True,
+        )
+        self._check_spec()
+        self._distributions = space.to_optuna(spec.parameters)
+        self._fixed = fixed_points(spec)
+        self._again = deque(self._interrupted())
+        self._waiting = deque(self._never_issued())
+
+    def _check_spec(self) -> None:
+        resolved = self.spec.resolved()
+        stored = self.study.user_attrs.get("study")
+        if stored is not None and (found := differences(stored, resolved)):
+            raise LedgerError(
+                f"{self.spec.name} was begun with another study file:\n"
+                + "\n".join(f"  {line}" for line in found)
+            )
+        self.study.set_user_attr("study", resolved)
+
+    # -- what is there ---------------------------------------------------------------------------
+
+    def trials(self) -> list[FrozenTrial]:
+        """All configurations handed out so far, by number."""
+        return list(self.study.get_trials(deepcopy=False))
+
+    def rows(self) -> list[Row]:
+        """The row of every training that came to an end."""
+        return [
+            {**json.loads(text), "mlflow_run_id": trial.user_attrs.get(f"mlflow_run.{seed}")}
+            for trial in self.trials()
+            for seed in range(self.spec.seeds)
+            if (text := trial.user_attrs.get(f"row.{seed}"))
+        ]
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings the study has in all."""
+        return self.spec.trials * self.spec.seeds
+
+    @property
+    def complete(self) -> bool:
+        """Whether every training came to an end."""
+        return len(self.rows()) >= self.trainings
+
+    # -- handing out -----------------------------------------------------------------------------
+
+    def next_pack(self, members: int) -> list[Unit]:
+        """The next units to train together, at most `members`; none if all are handed out.
+
+        Interrupted packs come first, and as they were: their checkpoint holds all their members.
+        """
+        if self._again:
+            return self._again.popleft()
+        while len(self._waiting) < members and self._asked < self.spec.trials:
+            self._waiting.extend(self._units(self._ask()))
+        pack = [self._waiting.popleft() for _ in range(min(members, len(self._waiting)))]
+        for unit in pack:
+            name = f"{pack[0].trial:04d}-{pack[0].seed}"
+            self._set(unit.trial, f"pack.{unit.seed}", name)
+        return pack
+
+    def packs_left(self, members: int) -> int:
+        """How many packs `next_pack` has still to give."""
+        unasked = max(0, self.spec.trials - self._asked) * self.spec.seeds
+        return len(self._again) - (-(len(self._waiting) + unasked) // members)
+
+    @property
+    def _asked(self) -> int:
+        return sum(trial.state != TrialState.WAITING for trial in self.trials())
+
+    def _ask(self) -> FrozenTrial:
+        number = self._asked
+        point = self._fixed(number)
+        # an interruption may have left a trial that is enqueued and not asked for
+        if point is not None and number == len(self.trials()):
+            varying = {name: point[name] for name in self._distributions}
+            self.study.enqueue_trial(varying)
+        # a fresh one each time: its draws depend on the study's seed and the number alone, so that
+        # a study that goes on asks for what it would have asked for
+        self.study.sampler = make_sampler(self.spec, number)
+        trial = self.study.ask(self._distributions)
+        self._set(trial.number, "point", space.snap(self.spec.parameters, trial.params))
+        return self.trials()[trial.number]
+
+    def _units(self, trial: FrozenTrial) -> list[Unit]:
+        return [self._unit(trial, seed) for seed in range(self.spec.seeds)]
+
+    def _unit(self, trial: FrozenTrial, seed: int) -> Unit:
+        point = trial.user_attrs["point"]
+        config = self.spec.config(point, seed).model_dump(mode="json")
+        return Unit(trial.number, seed, point, config)
+
+    def _interrupted(self) -> Iterable[list[Unit]]:
+        packs: dict[str, list[tuple[FrozenTrial, int]]] = {}
+        for trial in self.trials():
+            for seed in range(self.spec.seeds):
+                if name := trial.user_attrs.get(f"pack.{seed}"):
+                    packs.setdefault(name, []).append((trial, seed))
+        for members in packs.values():
+            if any(f"row.{seed}" not in trial.user_attrs for trial, seed in members):
+                yield [self._unit(trial, seed) for trial, seed in members]
+
+    def _never_issued(self) -> Iterable[Unit]:
+        for trial in self.trials():
+            if trial.state != TrialState.RUNNING:
+                continue
+            if "point" not in trial.user_attrs:
+                # asked for, and interrupted before its point was written
+                point = space.snap(self.spec.parameters, trial.params)
+                self._set(trial.number, "point", point)
+                trial = self.trials()[trial.number]
+            for seed in range(self.spec.seeds):
+                if f"pack.{seed}" not in trial.user_attrs:
+                    yield self._unit(trial, seed)
+
+    # -- taking back -----------------------------------------------------------------------------
+
+    def set_run(self, unit: Unit, run_id: str) -> None:
+        """Keeps the MLflow run of a training."""
+        if not self._trial(unit).state.is_finished():
+            self._set(unit.trial, f"mlflow_run.{unit.seed}", run_id)
+
+    def record(self, unit: Unit, row: Row) -> None:
+        """Keeps the row of a training, and tells Optuna once a configuration has all its seeds.
+
+        A row that is there already stays: a pack that was interrupted while it was recorded comes
+        to the same again.
+        """
+        trial = self._trial(unit)
+        if trial.state.is_finished() or f"row.{unit.seed}" in trial.user_attrs:
+            return
+        self._set(unit.trial, f"row.{unit.seed}", json.dumps(row, allow_nan=False))
+        rows = [
+            json.loads(text)
+            for seed in range(self.spec.seeds)
+            if (text := self._trial(unit).user_attrs.get(f"row.{seed}"))
+        ]
+        if len(rows) == self.spec.seeds:
+            self._tell(unit.trial, rows)
+
+    def _tell(self, number: int, rows: list[Row]) -> None:
+        for name in ("status", "verdict", "oscillation", "long_run", "reasons", "cause"):
+            self._set(number, name, "; ".join(str(row[name]) for row in rows if row.get(name)))
+        for constraint in self.spec.constraints:
+            mean = mean_of(rows, constraint.name)
+            # what is not known does not satisfy a constraint
+            violation = 1.0 if mean is None else constraint.violation(mean)
+            trial = optuna.trial.Trial(self.study, self._id(number))
+            trial.set_constraint(constraint.text, violation)
+        values = [mean_of(rows, metric.name) for metric in self.spec.metrics]
+        if any(value is None for value in values):
+            self.study.tell(number, state=TrialState.FAIL)
+        else:
+            self.study.tell(number, values)
+
+    def _trial(self, unit: Unit) -> FrozenTrial:
+        return self.trials()[unit.trial]
+
+    def _set(self, number: int, key: str, value: Any) -> None:
+        self.storage.set_trial_user_attr(self._id(number), key, value)
+
+    def _id(self, number: int) -> int:
+        study_id = self.storage.get_study_id_from_name(self.spec.name)
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+
+def mean_of(rows: Iterable[Mapping[str, Any]], name: str) -> float | None:
+    """Mean of a number over the seeds that have it; a diverged one counts 0 in the score."""
+    values = [value for row in rows if (value := table.number(row, name)) is not None]
+    return fmean(values) if values else None
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What differs between two study documents, one line each, but for what may change."""
+    lines = []
+    for key in dict.fromkeys([*stored, *wanted]):
+        if key in MAY_CHANGE or stored.get(key) == wanted.get(key):
+            continue
+        old, new = stored.get(key), wanted.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            for name in dict.fromkeys([*old, *new]):
+                if old.get(name) != new.get(name):
+                    lines.append(f"{key}.{name}: {old.get(name)!r} there, {new.get(name)!r} here")
+        else:
+            lines.append(f"{key}: {old!r} there, {new!r} here")
+    return lines

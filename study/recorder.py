@@ -1,0 +1,50 @@
+"""Keeps what comes back from the workers: in MLflow first, then for good in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from study.job import Point, Unit
+from study.ledger import Ledger
+from study.progress import label
+from study.table import Row
+from study.tracking import Tracker
+
+
+class Recorder:
+    """A listener that records.
+
+    A training counts as done once the ledger has its row. MLflow comes before, and takes the same
+    twice: if the driver dies between the two, the training is handed out again, goes on from its
+    last checkpoint and ends as it did.
+
+    Args:
+        tracker: Of the study, open.
+        ledger: Of the study.
+        folder: Of the study.
+    """
+
+    def __init__(self, tracker: Tracker, ledger: Ledger, folder: Path) -> None:
+        self._tracker, self._ledger, self._folder = tracker, ledger, folder
+        self._runs: dict[tuple[int, int], str] = {}
+
+    def started(self, units: Sequence[Unit]) -> None:
+        """Finds or makes the MLflow run of each unit."""
+        for unit in units:
+            name = label(unit, self._ledger.spec.seeds)
+            run = self._tracker.child(unit.trial, unit.seed, unit.config, name)
+            self._runs[unit.trial, unit.seed] = run
+            self._ledger.set_run(unit, run)
+
+    def progressed(self, units: Sequence[Unit], update: int, curves: list[list[Point]]) -> None:
+        """Logs the new points of the curves."""
+        for unit, points in zip(units, curves, strict=True):
+            self._tracker.log_curve(self._runs[unit.trial, unit.seed], points)
+
+    def ended(self, units: Sequence[Unit], rows: list[Row]) -> None:
+        """Closes the runs, and enters the rows into the ledger."""
+        for unit, row in zip(units, rows, strict=True):
+            run, files = self._runs[unit.trial, unit.seed], self._folder / unit.folder
+            self._tracker.finish_child(run, row, files, failed=row["status"] == "failed")
+            self._ledger.record(unit, row)

@@ -1,0 +1,115 @@
+"""The report of a study: one HTML file that needs nothing else.
+
+    python -m study.report NAME|FOLDER
+
+writes it again from what the study has stored. The only module that touches Jinja2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ebm_core.errors import ConfigError, Problem
+from study import page
+from study.spec import from_resolved
+from study.table import CAUSE, COLUMNS, TEXT_COLUMNS
+
+if TYPE_CHECKING:
+    from study.spec import StudySpec
+
+
+def build(spec: StudySpec, frame: pd.DataFrame, folder: str | Path) -> Path:
+    """Writes ``report.html`` and ``overview.png`` into the folder of a study.
+
+    A reader sees the old files or the new ones, never a part of one.
+
+    Args:
+        spec: The study.
+        frame: Its table, one row a (configuration, seed), columns of `study.table`.
+        folder: Where ``trials/NNNN/seed-S/`` lie; pictures that are missing there are left out.
+
+    Returns:
+        The path of the page.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = Path(folder)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    content, overview = page.compose(spec, frame, folder)
+    html = environment.get_template("report.html").render(content)
+    _replace(folder / "overview.png", overview)
+    return _replace(folder / "report.html", html.encode())
+
+
+def read_study(folder: str | Path) -> tuple[StudySpec, pd.DataFrame]:
+    """The specification and the table that a study has left in its folder.
+
+    Raises:
+        ConfigError: If one of them is missing or is not what a study leaves.
+    """
+    stored, results = Path(folder) / "study.json", Path(folder) / "results.csv"
+    missing = [path.name for path in (stored, results) if not path.is_file()]
+    if missing:
+        rule = f"must be the folder of a study, but has no {' and no '.join(missing)}"
+        raise ConfigError([Problem("", rule, str(folder))])
+    try:
+        spec = from_resolved(json.loads(stored.read_text(encoding="utf-8")))
+    except json.JSONDecodeError as error:
+        raise ConfigError([Problem("", "must be JSON", str(error))], str(stored)) from None
+    except ConfigError as error:
+        raise ConfigError(error.problems, str(stored)) from None
+    try:
+        frame = pd.read_csv(results, dtype=dict.fromkeys((*TEXT_COLUMNS, CAUSE), "string"))
+    except ValueError as error:
+        raise ConfigError([Problem("", "must be a table", str(error))], str(results)) from None
+    lacking = [name for name in COLUMNS if name not in frame]
+    if lacking:
+        rule = f"must have the columns {', '.join(COLUMNS)}"
+        raise ConfigError([Problem("", rule, list(frame))], str(results))
+    return spec, frame
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 2 where there is no study to report on."""
+    parser = argparse.ArgumentParser(
+        prog="python -m study.report",
+        description="Writes the report of a study again, from what the study has stored.",
+    )
+    parser.add_argument("study", metavar="NAME|FOLDER", help="a name under studies/, or a folder")
+    given = parser.parse_args(argv).study
+    folder = Path(given) if Path(given).is_dir() else Path("studies") / given
+    try:
+        spec, frame = read_study(folder)
+        written = build(spec, frame, folder)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error.filename}: cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
+    print(f"Report: {written}")
+    return 0
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    return temporary.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""How configurations are proposed: fixed points, or an Optuna sampler."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from study import space
+from study.space import Point
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+    from study.spec import StudySpec
+
+ADAPTIVE = ("tpe", "gp", "nsga2")
+# Trials before an adaptive method has enough to learn from.
+_STARTUP = 10
+_MIX = 1_000_003
+
+
+def startup_trials(spec: StudySpec) -> int:
+    """How many trials an adaptive method spreads over the space before it adapts."""
+    return min(_STARTUP, math.ceil(spec.trials / 2))
+
+
+def fixed_points(spec: StudySpec) -> Callable[[int], Point | None]:
+    """The point of a trial, by its number, where that does not depend on results; else None.
+
+    First points come first. A grid, random or Sobol study is fixed altogether; an adaptive one
+    begins with a scrambled Sobol sequence, which leaves no part of the space unseen as independent
+    draws would.
+    """
+    first = list(spec.first_points)
+    if spec.method == "grid":
+        points = [p for p in space.grid_points(spec.parameters) if p not in first]
+    elif spec.method == "random":
+        points = space.random_points(spec.parameters, spec.trials, spec.seed)
+    elif spec.method == "sobol":
+        points = space.sobol_points(spec.parameters, spec.trials, spec.seed)
+    else:
+        points = space.sobol_points(spec.parameters, startup_trials(spec), spec.seed)
+        points = points[: max(0, startup_trials(spec) - len(first))]
+    points = [*first, *points]
+    return lambda number: points[number] if number < len(points) else None
+
+
+def make_sampler(spec: StudySpec, number: int) -> BaseSampler:
+    """The sampler for one trial; its randomness is a function of study seed and trial number."""
+    import optuna
+
+    seed = (spec.seed * _MIX + number) % 2**32
+    if spec.method == "tpe":
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=startup_trials(spec), multivariate=True, constant_liar=True
+        )
+    if spec.method == "gp":
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup_trials(spec))
+    if spec.method == "nsga2":
+        population = min(50, max(4, spec.trials // 4))
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
+    return optuna.samplers.RandomSampler(seed=seed)

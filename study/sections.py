@@ -1,0 +1,226 @@
+"""The parts of a study file, each read on its own from plain values.
+
+Every reader returns a frozen value or raises a `ConfigError` whose keys start at its section.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+
+from ebm_core.errors import ConfigError, Problem, did_you_mean
+from ebm_core.sections import Section
+from ebm_core.validation import problems_of
+from study.table import NUMERIC_NAMES
+
+METHODS = ("grid", "random", "sobol", "tpe", "gp", "nsga2")
+Method = Literal["grid", "random", "sobol", "tpe", "gp", "nsga2"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_CONSTRAINT = re.compile(
+    r"(?P<name>[A-Za-z_]\w*)\s*(?P<relation><=|>=|==)\s*"
+    r"(?P<limit>[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)"
+)
+
+
+def _column(name: str) -> str:
+    if name not in NUMERIC_NAMES:
+        rule = f"must be one of the numbers of the table: {', '.join(NUMERIC_NAMES)}"
+        raise ConfigError([Problem("", rule, name, did_you_mean(name, NUMERIC_NAMES))])
+    return name
+
+
+def _members(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("must be a whole number of at least 1, or auto")
+
+
+def _gpus(value: float) -> float:
+    if value > 1 and not value.is_integer():
+        raise ValueError("must be a share of one GPU or a whole number of them")
+    return value
+
+
+def _local(value: str) -> str:
+    if value != "local":
+        raise ValueError("must be local; other addresses are not yet supported")
+    return value
+
+
+def _uri(value: str) -> str:
+    if not re.match(r"[\w+]+://", value):
+        raise ValueError("must be a database or a server, such as sqlite:///mlflow.db")
+    return value
+
+
+class Metric(Section, strict=True):
+    """A number of the results table to optimize; Optuna is told its mean over seeds."""
+
+    name: Annotated[str, AfterValidator(_column)]
+    goal: Literal["maximize", "minimize"]
+
+
+class LongRunSpec(Section, strict=True):
+    """The check after each training: unadjusted chains at its epsilon; 0 steps turn it off."""
+
+    steps: int = Field(2_000, ge=0)
+    chains: int = Field(256, ge=2)
+
+
+class Resources(Section, strict=True):
+    """What one Tune trial takes, and how many configurations it trains as one pack."""
+
+    cpus_per_trial: int = Field(1, ge=1)
+    gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(_gpus)] = 0.0
+    members_per_trial: Annotated[int | Literal["auto"], BeforeValidator(_members)] = 1
+    address: Annotated[str, AfterValidator(_local)] = "local"
+
+
+class Tracking(Section, strict=True):
+    """Where MLflow keeps its records; the experiment is called like the study if not named."""
+
+    uri: Annotated[str, AfterValidator(_uri)] = "sqlite:///mlflow.db"
+    experiment: Annotated[str | None, Field(min_length=1)] = None
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What a configuration must satisfy, ``NAME (<= | >= | ==) NUMBER``.
+
+    Attributes:
+        name: A number of the results table.
+        relation: How it is compared.
+        limit: What it is compared with.
+        text: As written in the file.
+    """
+
+    name: str
+    relation: Literal["<=", ">=", "=="]
+    limit: float
+    text: str
+
+    def violation(self, value: float) -> float:
+        """How far `value` is from being allowed; 0 or less where it is. NaN stays NaN."""
+        if self.relation == "==":
+            return abs(value - self.limit)
+        return value - self.limit if self.relation == "<=" else self.limit - value
+
+
+def read_constraint(raw: Any) -> Constraint:
+    """Parses a constraint; the text is never evaluated."""
+    match = _CONSTRAINT.fullmatch(raw.strip()) if isinstance(raw, str) else None
+    if match is None:
+        rule = "must read NAME (<= | >= | ==) NUMBER, such as `diverged == 0`"
+        raise ConfigError([Problem("", rule, raw)])
+    relation: Any = match["relation"]
+    return Constraint(_column(match["name"]), relation, float(match["limit"]), raw.strip())
+
+
+def read_constraints(raw: Any) -> tuple[Constraint, ...]:
+    return _each(raw, read_constraint)
+
+
+def read_metrics(raw: Any) -> tuple[Metric, ...]:
+    """One metric, or a list of several."""
+    if not isinstance(raw, list):
+        return (section(Metric)(raw),)
+    metrics = _each(raw, section(Metric))
+    names = [metric.name for metric in metrics]
+    if not names:
+        raise ConfigError([Problem("", "must name at least one metric", raw)])
+    if len(set(names)) < len(names):
+        raise ConfigError([Problem("", "must not name a metric twice", names)])
+    return metrics
+
+
+def read_first_points(raw: Any) -> tuple[dict[str, Any], ...]:
+    return _each(raw, read_mapping)
+
+
+def read_name(raw: Any) -> str:
+    """A name that is also the name of a folder, on any system."""
+    if not isinstance(raw, str) or not _NAME.fullmatch(raw) or raw.endswith("."):
+        rule = (
+            "must be a word of letters, digits, `-`, `_` and `.` that starts with a letter or"
+            " digit and does not end with `.`: it names a folder"
+        )
+        raise ConfigError([Problem("", rule, raw)])
+    return raw
+
+
+def read_method(raw: Any) -> Method:
+    if raw == "boundary":
+        rule = f"not yet supported; use one of {', '.join(METHODS)}"
+        raise ConfigError([Problem("", rule, raw)])
+    if raw not in METHODS:
+        hint = did_you_mean(raw, METHODS) if isinstance(raw, str) else ""
+        raise ConfigError([Problem("", f"must be one of {', '.join(METHODS)}", raw, hint)])
+    return raw  # type: ignore[no-any-return]
+
+
+def read_early_stop(raw: Any) -> None:
+    raise ConfigError([Problem("", "not yet supported; leave it out", raw)])
+
+
+def read_storage(raw: Any) -> str:
+    if not isinstance(raw, str) or not raw:
+        raise ConfigError([Problem("", "must be a folder", raw)])
+    if "://" in raw:
+        raise ConfigError([Problem("", "must be a folder; addresses are not yet supported", raw)])
+    return raw
+
+
+def whole(low: int, high: int) -> Callable[[Any], int]:
+    """A reader of whole numbers from `low` to `high`."""
+
+    def read(raw: Any) -> int:
+        if type(raw) is not int or not low <= raw <= high:
+            rule = f"must be a whole number from {low:,} to {high:,}"
+            raise ConfigError([Problem("", rule, raw)])
+        return raw
+
+    return read
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def section(model: type[_Model]) -> Callable[[Any], _Model]:
+    """A reader of mappings that follow a model."""
+
+    def read(raw: Any) -> _Model:
+        try:
+            return model.model_validate(read_mapping(raw))
+        except ValidationError as error:
+            raise ConfigError(problems_of(error, model)) from None
+
+    return read
+
+
+_Value = TypeVar("_Value")
+
+
+def _each(raw: Any, read: Callable[[Any], _Value]) -> tuple[_Value, ...]:
+    """Reads a list entry by entry; problems of all entries come together."""
+    if not isinstance(raw, list | tuple):
+        raise ConfigError([Problem("", "must be a list", raw)])
+    values, problems = [], []
+    for index, item in enumerate(raw):
+        try:
+            values.append(read(item))
+        except ConfigError as error:
+            problems += [problem.under(str(index)) for problem in error.problems]
+    if problems:
+        raise ConfigError(problems)
+    return tuple(values)
+
+
+def read_mapping(raw: Any) -> dict[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise ConfigError([Problem("", "must be a mapping of keys to values", raw)])
+    return {str(key): value for key, value in raw.items()}

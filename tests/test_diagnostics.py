@@ -1,0 +1,306 @@
+"""Diagnostics of d and r: known numbers, no answer where there is none, and error rates."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ebm_core.diagnostics import (
+    Array,
+    Oscillation,
+    autocorrelation,
+    balance,
+    band_adherence,
+    longest_repeat,
+    oscillation,
+    relative_drift,
+    sign_change_share,
+    skewness,
+    span_decades,
+    white_noise_bound,
+)
+
+
+def noise(n: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).normal(size=n)
+
+
+def recursion(n: int, seed: int, first: float, second: float = 0.0) -> Array:
+    """x_t = first x_{t-1} + second x_{t-2} + noise, settled, of unit sample variance."""
+    x = np.zeros(n + 200)
+    kicks = noise(n + 200, seed)
+    for t in range(2, n + 200):
+        x[t] = first * x[t - 1] + second * x[t - 2] + kicks[t]
+    return x[200:] / x[200:].std()
+
+
+def slow_r(n: int, seed: int) -> Array:
+    """r as the source shows it for weak oscillation: level 1, autocorrelation from 0.93 down."""
+    return 1 + 0.05 * recursion(n, seed + 5_000, 0.93)
+
+
+def following_r(d: Array, seed: int, share: float) -> Array:
+    """r of a given correlation with d, on top of slow noise."""
+    rest = recursion(d.size, seed + 7_000, 0.93)
+    return 1 + 0.05 * (share * (d - d.mean()) / d.std() + math.sqrt(1 - share**2) * rest)
+
+
+def figure_2(n: int, seed: int) -> Array:
+    """d shaped like the source's figure 2: period 10, autocorrelation down to about -0.4."""
+    damping = 0.835
+    return recursion(n, seed, 2 * damping * math.cos(2 * math.pi / 10), -(damping**2))
+
+
+# -- single numbers ------------------------------------------------------------------------------
+
+
+def test_longest_repeat() -> None:
+    assert longest_repeat([1, 2, 2, 2, 3, 3]) == 3
+    assert longest_repeat([1, 2, 3]) == 1
+    assert longest_repeat([7] * 9) == 9
+    assert longest_repeat([3, 3, 1, 1, 1, 1]) == 4
+    assert longest_repeat([]) == 0
+    assert longest_repeat([math.nan] * 5) == 1
+    assert longest_repeat([math.inf] * 5) == 5
+
+
+def test_sign_change_share() -> None:
+    assert sign_change_share([1, -1, 1, -1]) == 1
+    assert sign_change_share([1, 2, 3, -1]) == pytest.approx(1 / 3)
+    assert sign_change_share(noise(10_000)) == pytest.approx(0.5, abs=5 * 0.005)
+    # the pattern of figure 2 has a positive first lag, which the sign test takes for memory
+    assert sign_change_share(figure_2(10_000, 0)) < 0.45
+
+
+def test_balance() -> None:
+    assert balance([1.0, 3.0]) == pytest.approx(2 / math.sqrt(2))
+    assert balance(noise(10_000) - 0.5) == pytest.approx(-0.5, abs=0.06)
+    assert balance([1e308, 1.1e308, 0.9e308]) == pytest.approx(10)
+
+
+def test_skewness_is_that_of_scipy() -> None:
+    x = np.random.default_rng(0).gamma(2.0, size=300)
+    assert skewness(x) == pytest.approx(stats.skew(x), rel=1e-10)
+    assert skewness(-x) == pytest.approx(-stats.skew(x), rel=1e-10)
+
+
+def test_relative_drift() -> None:
+    assert relative_drift(np.full(10, 0.1)) == pytest.approx(0, abs=1e-12)
+    assert relative_drift(np.linspace(0.9, 1.1, 200)) == pytest.approx(0.2)
+    assert relative_drift(np.linspace(1.1, 0.9, 7)) == pytest.approx(-0.2)
+    slope, *_ = stats.linregress(np.arange(50.0), x := 5 + noise(50))
+    assert relative_drift(x) == pytest.approx(49 * slope / x.mean())
+
+
+def test_span_decades() -> None:
+    assert span_decades([0.01, 0.1, 1.0]) == pytest.approx(2)
+    assert span_decades([0.3]) == 0
+    assert span_decades([1e-300, 1e300]) == pytest.approx(600)
+
+
+def test_band_adherence() -> None:
+    assert band_adherence([0.5, 1.0, 2.0, 3.0], 1.0, 2.0) == 0.5
+    assert band_adherence([1.5, math.nan, math.inf, 1.2], 1.0, 2.0) == 0.5
+    assert math.isnan(band_adherence([], 1.0, 2.0))
+    with pytest.raises(ValueError, match=r"`low < high` must hold, but got low=2\.0, high"):
+        band_adherence([1.0], 2.0, 2.0)
+
+
+ANSWERLESS: dict[str, tuple[Callable[[Array], float], list[Array]]] = {
+    "balance": (balance, [np.ones(9), np.zeros(9), np.ones(1)]),
+    "skewness": (skewness, [np.ones(9), np.ones(2)]),
+    "relative_drift": (
+        relative_drift,
+        [np.zeros(9), np.array([1.0, -1.0, 1.0, -1.0]), np.ones(2)],
+    ),
+    "span_decades": (span_decades, [np.zeros(9), np.array([-1.0, 1.0])]),
+    "sign_change_share": (sign_change_share, [np.ones(1)]),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERLESS)
+def test_numbers_without_an_answer(name: str) -> None:
+    function, series = ANSWERLESS[name]
+    not_finite = [np.array([1.0, 2.0, bad, 4.0]) for bad in (math.nan, math.inf, -math.inf)]
+    for values in (*series, *not_finite, np.empty(0)):
+        assert math.isnan(function(values))
+    assert math.isfinite(function(np.array([1.0, 2.0, 4.0, 3.0])))
+
+
+# -- oscillation: the decision -------------------------------------------------------------------
+
+
+def of(d: Array, r: Array, **limits: float) -> str:
+    return oscillation(d, r, **limits).type  # type: ignore[arg-type]
+
+
+def test_white_noise_is_weak_and_figure_2_strong() -> None:
+    d = figure_2(2_000, 0)
+    found = oscillation(d, following_r(d, 0, 0.8))
+    assert found.type == "strong"
+    assert found.acf_min == pytest.approx(-0.4, abs=0.08)
+    assert 3 <= found.acf_min_lag <= 6
+    assert found.acf_r_at_lag < 0
+    assert found.corr_d_r == pytest.approx(0.8, abs=0.05)
+    assert found.n == 2_000
+    assert "r follows d" in found.reason
+    weak = oscillation(noise(2_000), slow_r(2_000, 0))
+    assert weak.type == "weak"
+    assert abs(weak.corr_d_r) < 0.2
+    assert weak.sign_changes == pytest.approx(0.5, abs=0.06)
+    assert weak.bound == pytest.approx(white_noise_bound(2_000, 15), rel=0.05)
+
+
+def test_alternation_that_r_does_not_follow_is_undetermined() -> None:
+    d = figure_2(2_000, 0)
+    found = oscillation(d, slow_r(2_000, 0))
+    assert found.type == "undetermined"
+    assert "r does not follow d" in found.reason
+    assert oscillation(d, -following_r(d, 0, 0.8)).type == "undetermined"
+
+
+def test_significance_is_not_size() -> None:
+    d = recursion(5_000, 0, -0.12)
+    found = oscillation(d, following_r(d, 0, 0.8))
+    assert found.acf_min < -found.bound
+    assert found.type == "weak"
+    assert "over -0.25" in found.reason
+    assert of(d, following_r(d, 0, 0.8), effect=0.08) == "strong"
+
+
+def test_size_is_not_significance() -> None:
+    """Fifteen autocorrelations of a hundred white numbers often dip below -0.25."""
+    dips = 0
+    for seed in range(200):
+        d = noise(100, seed)
+        found = oscillation(d, following_r(d, seed, 0.8))
+        if -found.bound < found.acf_min <= -0.25:
+            dips += 1
+            assert found.type == "weak"
+            assert "inside the bound" in found.reason
+    assert dips > 5
+
+
+def test_a_drift_does_not_hide_an_oscillation() -> None:
+    d = figure_2(2_000, 0)
+    drifting = d + np.linspace(-3, 3, 2_000)
+    assert autocorrelation(drifting)[1:].min() > -0.25
+    assert of(drifting, following_r(d, 0, 0.8)) == "strong"
+
+
+def test_drifts_of_both_do_not_pass_for_a_correlation() -> None:
+    line = np.linspace(-3, 3, 2_000)
+    d = recursion(2_000, 0, -0.5)
+    r = 1 + 0.05 * (recursion(2_000, 1, 0.5) + line)
+    assert np.corrcoef(d + line, r)[0, 1] > 0.3
+    assert oscillation(d + line, r).corr_d_r == pytest.approx(0, abs=0.1)
+    assert of(d + line, r) == "undetermined"
+
+
+@pytest.mark.parametrize(
+    ("d", "r", "reason"),
+    [
+        (noise(99), noise(99, 1), "99 updates are fewer than 100"),
+        (np.empty(0), np.empty(0), "0 updates are fewer than 100"),
+        (np.ones(500), noise(500), "d is constant"),
+        (noise(500), np.ones(500), "r is constant"),
+        (np.linspace(0, 1, 500), noise(500), "d is constant, a straight line"),
+        (noise(500), np.linspace(1, 2, 500), "r is constant, a straight line"),
+        (np.append(noise(499), math.nan), noise(500), "d is .*not finite"),
+        (noise(500), np.append(noise(499), math.inf), "r is .*not finite"),
+    ],
+)
+def test_oscillation_without_an_answer(d: Array, r: Array, reason: str) -> None:
+    found = oscillation(d, r)
+    assert found.type == "undetermined"
+    assert re.search(reason, found.reason)
+    assert math.isnan(found.acf_min)
+    assert found.acf_min_lag == 0
+
+
+def test_few_lags_need_few_updates() -> None:
+    d = recursion(40, 0, -0.9)
+    assert of(d, following_r(d, 0, 0.9), max_lag=3, least_updates=5) == "strong"
+    assert "fewer than 5" in oscillation(d[:4], d[:4], max_lag=3, least_updates=5).reason
+    # more lags than values have no answer, whatever the caller asks for
+    assert "fewer than 17" in oscillation(d[:16], d[:16], least_updates=5).reason
+
+
+def test_series_of_unequal_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="equal lengths"):
+        oscillation(noise(200), noise(201))
+
+
+# -- oscillation: its error rates ----------------------------------------------------------------
+
+SERIES = 200
+Maker = Callable[[int, int], tuple[Array, Array]]
+
+
+def types(maker: Maker, n: int) -> dict[str, float]:
+    """Share of each type over many series."""
+    found = [oscillation(*maker(n, seed)).type for seed in range(SERIES)]
+    return {name: found.count(name) / SERIES for name in ("weak", "strong", "undetermined")}
+
+
+def independent(make_d: Callable[[int, int], Array]) -> Maker:
+    return lambda n, seed: (make_d(n, seed), slow_r(n, seed))
+
+
+NULLS: dict[str, Callable[[int, int], Array]] = {
+    "white": noise,
+    "heavy tails": lambda n, seed: np.random.default_rng(seed).standard_t(2, size=n),
+    "AR(1) 0.5": lambda n, seed: recursion(n, seed, 0.5),
+    "AR(1) 0.95": lambda n, seed: recursion(n, seed, 0.95),
+    "AR(1) 0.8 and drift": lambda n, seed: recursion(n, seed, 0.8) + np.linspace(0, 4, n),
+    "random walk": lambda n, seed: noise(n, seed).cumsum(),
+}
+
+
+@pytest.mark.parametrize("n", [100, 500])
+@pytest.mark.parametrize("name", NULLS)
+def test_series_that_do_not_oscillate_are_not_strong(name: str, n: int) -> None:
+    assert types(independent(NULLS[name]), n)["strong"] <= 0.01
+
+
+@pytest.mark.parametrize("name", ["white", "AR(1) 0.5"])
+def test_series_that_do_not_oscillate_are_weak(name: str) -> None:
+    assert types(independent(NULLS[name]), 1_000)["weak"] >= 0.95
+
+
+def remembering(n: int, seed: int) -> tuple[Array, Array]:
+    d = recursion(n, seed, 0.95)
+    return d, following_r(d, seed, 0.8)
+
+
+def test_positive_memory_is_not_strong_even_where_r_follows() -> None:
+    assert types(remembering, 100)["strong"] <= 0.01
+    # the bound of white noise would let far lags of a short series pass for an oscillation
+    lowest = [autocorrelation(remembering(100, seed)[0])[1:].min() for seed in range(SERIES)]
+    assert np.mean(np.array(lowest) < -white_noise_bound(100, 15)) > 0.01
+
+
+def as_in_figure_2(n: int, seed: int) -> tuple[Array, Array]:
+    d = figure_2(n, seed)
+    return d, following_r(d, seed, 0.8)
+
+
+def alternating(n: int, seed: int) -> tuple[Array, Array]:
+    d = recursion(n, seed, -0.4)
+    return d, following_r(d, seed, 0.6)
+
+
+@pytest.mark.parametrize("maker", [as_in_figure_2, alternating])
+def test_strong_oscillation_is_found(maker: Maker) -> None:
+    assert types(maker, 1_000)["strong"] >= 0.99
+
+
+def test_the_reason_is_one_sentence_with_its_numbers() -> None:
+    found: Oscillation = oscillation(*as_in_figure_2(1_000, 3))
+    assert f"{found.acf_min:.2f} at lag {found.acf_min_lag}" in found.reason
+    assert "\n" not in found.reason

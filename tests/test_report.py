@@ -1,0 +1,272 @@
+"""The report as a page: complete, self-contained, escaped, small, and rebuilt from the folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_study import digits_frame, frame_of, mixed_frame, row, spec_of, write_files
+from PIL import Image
+
+from study import page, table
+from study.report import build, main
+
+SECTIONS = [
+    "The study at a glance",
+    "All trainings",
+    "One training of each kind",
+    "What these models sample",
+    "Verdict against long run",
+    "Trainings that broke off, or have no verdict",
+    "What each verdict means, and what to try next",
+    "Cost",
+    "How to repeat it",
+]
+
+
+class Page(HTMLParser):
+    """What a browser would load, show and nest."""
+
+    VOID = frozenset({"meta", "img", "link", "br", "hr", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.headings: list[str] = []
+        self.tags: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [v or "" for name, v in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag == "td":
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] == ["h2"]:
+            self.headings.append(data)
+        if "td" in self.open:
+            self.rows[-1][-1] += data
+
+
+def built(folder: Path, frame: pd.DataFrame) -> str:
+    return build(spec_of(), frame, folder).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study of which the report was written."""
+    folder = tmp_path_factory.mktemp("studies") / "eps_sweep"
+    folder.mkdir()
+    write_files(folder, mixed_frame())
+    pack = folder / "trials" / "0007" / "seed-0" / "pack.yaml"
+    pack.write_text("members: []\n")
+    table.write(mixed_frame().to_dict("records"), folder)
+    (folder / "study.json").write_text(json.dumps(spec_of().resolved()))
+    build(spec_of(), mixed_frame(), folder)
+    return folder
+
+
+def text_of(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_answers_first_and_has_every_section_in_order(mixed: Path) -> None:
+    text = text_of(mixed)
+    assert Page(text).headings == SECTIONS
+    question = text.index("For which epsilon does learning converge on digits?</h1>")
+    answer = text.index("Learning converged for epsilon from 0.09 to 0.4")
+    assert question < answer < text.index("<h2>")
+    assert "Sharpest convergent setting: epsilon 0.105, data_epsilon 0.21" in text
+
+
+def test_the_page_needs_nothing_else(mixed: Path) -> None:
+    text = text_of(mixed)
+    found = Page(text)
+    assert found.sources
+    assert all(source.startswith(("data:image/png;base64,", "#")) for source in found.sources)
+    assert not {"link", "iframe", "object", "embed"} & set(found.tags)
+    without_names = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
+    assert not re.search(r"https?:|@import|fetch\(", without_names)
+
+
+def test_every_training_has_its_row(mixed: Path) -> None:
+    rows = [cells for cells in Page(text_of(mixed)).rows if len(cells) > 10]
+    assert [int(cells[0]) for cells in rows] == list(range(17))
+    assert rows[0][1:3] == ["0.01", "0.02"]
+    assert rows[0][3:5] == ["■ nonconvergentr_below_band, d_unbalanced", "○ departs −0.90"]
+    assert rows[7][3:5] == ["● convergent", "● holds −0.06"]
+    assert rows[14][3:5] == ["✖ diverged", "· not run"]
+
+
+def test_pictures_of_each_kind_are_inside(mixed: Path) -> None:
+    text = text_of(mixed)
+    assert text.count('alt="Diagnostics of trial') == 6
+    assert text.count('alt="Samples of trial') == 6
+    assert text.count("<svg") == 2
+
+
+def test_what_users_wrote_is_escaped(mixed: Path) -> None:
+    text = text_of(mixed)
+    assert "RuntimeError: &lt;out of memory&gt; &amp; more" in text
+    assert "<out of memory>" not in text
+
+
+def test_the_page_says_how_to_repeat_it(mixed: Path) -> None:
+    text = text_of(mixed)
+    assert f"python -m study.run {mixed}/study.json --fresh" in text
+    pack = mixed / "trials" / "0007" / "seed-0" / "pack.yaml"
+    assert f"python -m ebm_core train --pack {pack}" in text
+    assert "torch " in text[text.index("<footer>") :]
+    assert "17 trainings made 32,732 updates in 2.72 min" in text
+
+
+def test_light_dark_and_paper_are_provided_for(mixed: Path) -> None:
+    text = text_of(mixed)
+    assert "@media screen and (prefers-color-scheme: dark)" in text
+    assert "@media print" in text
+    dark = text[text.index("prefers-color-scheme: dark)") :]
+    for ink in ("ink", "rule", "band", "convergent", "failed"):
+        assert f"--{ink}: #" in dark[:900]
+
+
+def test_overview_lies_beside_the_page_and_nothing_else_new(mixed: Path) -> None:
+    names = {path.name for path in mixed.iterdir()}
+    expected = {"report.html", "overview.png", "results.csv", "results.parquet", "study.json"}
+    assert names == {*expected, "trials"}
+    with Image.open(mixed / "overview.png") as picture:
+        assert picture.width > 1000
+
+
+def test_large_pictures_do_not_make_a_large_page(tmp_path: Path) -> None:
+    frame = mixed_frame()
+    write_files(tmp_path, frame)
+    noise = np.random.default_rng(0).integers(0, 255, (500, 500, 3), dtype=np.uint8)
+    for path in tmp_path.glob("trials/*/*/diagnostics.png"):
+        Image.fromarray(noise).save(path)
+    one = path.stat().st_size * 4 / 3
+    text = built(tmp_path, frame)
+    assert 6 * one > page.PICTURE_BUDGET
+    assert text.count('alt="Diagnostics of trial') == page.PICTURE_BUDGET // one
+    assert len(text.encode()) < 3_000_000
+
+
+def test_a_study_without_files_or_failures_leaves_those_sections_out(tmp_path: Path) -> None:
+    assert Page(built(tmp_path, digits_frame())).headings == [
+        name for name in SECTIONS if name not in (*SECTIONS[2:4], SECTIONS[5])
+    ]
+
+
+def test_an_empty_study_has_a_page(tmp_path: Path) -> None:
+    text = built(tmp_path, table.frame([]))
+    assert "No training has ended yet." in text
+    assert "0 trainings made 0 updates" in text
+    Page(text)
+
+
+def test_seeds_and_words_get_columns(tmp_path: Path) -> None:
+    parameters = {"optimizer": {"distribution": "choice", "values": ["sgd", "adam"]}}
+    frame = frame_of([row(0, seed=seed, optimizer="<b>") for seed in range(2)])
+    build(spec_of(parameters, seeds=2), frame, tmp_path)
+    text = text_of(tmp_path)
+    rows = [cells for cells in Page(text).rows if len(cells) > 10]
+    assert [cells[:3] for cells in rows] == [["0", "0", "<b>"], ["0", "1", "<b>"]]
+    assert "optimizer in sgd and adam; 1 configuration by tpe with 2 seeds each." in text
+
+
+def test_a_report_is_rebuilt_from_what_is_stored(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def undated() -> str:
+        return re.sub(r"Written .*? with", "", text_of(mixed))
+
+    before = undated()
+    (mixed / "report.html").unlink()
+    assert main([str(mixed)]) == 0
+    assert capsys.readouterr().out == f"Report: {mixed / 'report.html'}\n"
+    assert undated() == before
+    # by its name, from the folder that holds studies/
+    (mixed / "report.html").unlink()
+    monkeypatch.chdir(mixed.parent.parent)
+    mixed.parent.rename("studies")
+    assert main(["eps_sweep"]) == 0
+    assert Path("studies/eps_sweep/report.html").is_file()
+    Path("studies").rename(mixed.parent)
+
+
+def lacks_everything(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def lacks_results(folder: Path) -> None:
+    (folder / "results.csv").unlink()
+
+
+def no_json(folder: Path) -> None:
+    (folder / "study.json").write_text("{name:")
+
+
+def no_study(folder: Path) -> None:
+    document = {**spec_of().resolved(), "method": "tpee"}
+    (folder / "study.json").write_text(json.dumps(document))
+
+
+def no_table(folder: Path) -> None:
+    (folder / "results.csv").write_text("")
+
+
+def other_table(folder: Path) -> None:
+    (folder / "results.csv").write_text("a,b\n1,2\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lacks_everything, "must be the folder of a study, but has no study.json and no results"),
+        (lacks_results, "must be the folder of a study, but has no results.csv"),
+        (no_json, "study.json: must be JSON"),
+        (no_study, r"study.json: method: .*did you mean `tpe`"),
+        (no_table, "results.csv: must be a table"),
+        (other_table, r"results.csv: must have the columns trial, seed.*got \['a', 'b'\]"),
+    ],
+)
+def test_no_study_is_told_and_ends_with_2(
+    spoil: object, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study.json").write_text(json.dumps(spec_of().resolved()))
+    table.write(digits_frame().to_dict("records"), tmp_path)
+    spoil(tmp_path)  # type: ignore[operator]
+    assert main([str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert re.search(message, printed.err)
+    assert printed.out == ""
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_an_unknown_name_ends_with_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["nowhere"]) == 2
+    assert "studies/nowhere" in capsys.readouterr().err

@@ -1,0 +1,183 @@
+"""The shipped studies are valid, say how they are run, and ask what they say they ask."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ebm_core.errors import ConfigError
+from study import space
+from study.spec import StudySpec, from_resolved, load_study, warnings
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))
+OWN_DATA = "published_images"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def shipped(name: str, **overrides: str) -> StudySpec:
+    return load_study(ROOT / "search_spaces" / f"{name}.yaml", overrides)
+
+
+def values(spec: StudySpec, parameter: str) -> list[Any]:
+    return spec.parameters[parameter].grid()
+
+
+def test_all_studies_are_there() -> None:
+    assert [path.stem for path in FILES] == [
+        "annealing",
+        "convergent_region",
+        "eps_data_ratio",
+        "eps_sweep",
+        "gamma_0",
+        "gmm_eps_sweep",
+        "published_images",
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_study_opens_with_its_command_and_its_duration(path: Path) -> None:
+    comment = re.match(r"(#.*\n)+", path.read_text())
+    assert comment is not None
+    first, second, *rest = comment[0].splitlines()
+    assert first.startswith(f"# python -m study.run search_spaces/{path.name}")
+    assert second == "#"
+    assert re.search(r"minutes|hours|[Dd]ays", " ".join(rest))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_study_is_valid_and_named_like_its_file(path: Path) -> None:
+    own = {"base.data.path": str(path.parent)} if path.stem == OWN_DATA else {}
+    spec = load_study(path, own)
+    assert spec.name == path.stem
+    assert from_resolved(json.loads(json.dumps(spec.resolved(), allow_nan=False))) == spec
+    for point in space.probe_points(spec.parameters):
+        assert spec.config(point, spec.seeds - 1).seed == spec.seeds - 1
+
+
+def test_the_published_images_miss_nothing_but_the_data() -> None:
+    with pytest.raises(ConfigError, match="no such file or folder") as caught:
+        shipped(OWN_DATA)
+    assert [problem.key for problem in caught.value.problems] == ["base.data.path"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "epsilon", "network"),
+    [
+        ("flowers_convergent", 0.0075, "nonlocal"),
+        ("mnist_convergent", 0.0075, "nonlocal"),
+        ("flowers_nonconvergent", 0.01, "vanilla"),
+        ("cifar10_nonconvergent", 0.01, "vanilla"),
+        ("cifar10_oscillating", 0.01, "vanilla"),
+    ],
+)
+def test_every_published_image_run_can_be_asked_for(
+    preset: str, epsilon: float, network: str, tmp_path: Path
+) -> None:
+    assert re.search(
+        rf"#   {preset} +{epsilon} ", (ROOT / f"search_spaces/{OWN_DATA}.yaml").read_text()
+    )
+    changes = {"base.preset": preset, "base.data.path": str(tmp_path)}
+    spec = load_study(
+        ROOT / f"search_spaces/{OWN_DATA}.yaml",
+        {**changes, "parameters.epsilon.values": f"[{epsilon}]"},
+    )
+    config = spec.config({"epsilon": epsilon}, 0)
+    assert (config.network.name, config.device, spec.resources.gpus_per_trial) == (
+        network,
+        "cuda",
+        1.0,
+    )
+    assert config.data.shape == ((1, 32, 32) if preset.startswith("mnist") else (3, 32, 32))
+    assert config.updates == (200_000 if preset == "flowers_convergent" else 100_000)
+
+
+def test_only_low_data_noise_is_warned_of() -> None:
+    for path in FILES:
+        if path.stem != OWN_DATA:
+            told = warnings(load_study(path))
+            expected = path.stem in ("eps_data_ratio", "convergent_region")
+            assert [text.startswith("eps_data_ratio falls to") for text in told] == [
+                True
+            ] * expected
+
+
+def test_the_epsilon_sweep_is_what_the_readme_says() -> None:
+    spec = shipped("eps_sweep")
+    assert (spec.method, spec.trials, spec.seeds) == ("tpe", 16, 1)
+    assert spec.first_points == ({"epsilon": 0.08},)
+    config = spec.config({"epsilon": 0.1}, 0)
+    assert (config.network.model_dump()["widths"], config.langevin_steps) == ((96, 96), 30)
+    assert (config.updates, config.start_rate, config.gamma_0) == (2000, 0.1, 0.005)
+    assert (config.eps_data_ratio, config.anneal_updates) == (2.0, 1000)
+
+
+def test_gamma_0_is_kept_and_crosses_the_edge() -> None:
+    spec = shipped("gamma_0")
+    assert {0.05, 0.4, 0.45, 0.5, 0.7} <= set(values(spec, "gamma_0"))
+    assert (spec.method, spec.seeds, spec.trials) == ("grid", 3, 9)
+    config = spec.config({"gamma_0": 0.3}, 2)
+    assert (config.epsilon, config.start_rate, config.annealing_active) == (0.08, 0.3, False)
+
+
+def test_annealing_is_compared_with_none_at_equal_updates() -> None:
+    spec = shipped("annealing")
+    lengths = values(spec, "anneal_updates")
+    configs = [spec.config({"anneal_updates": length}, 0) for length in lengths]
+    assert lengths[0] == 0
+    assert {config.updates for config in configs} == {3000}
+    assert [config.annealing_active for config in configs] == [False, *[True] * 6]
+    assert (configs[0].start_rate, configs[1].start_rate) == (0.005, 0.1)
+
+
+def test_the_region_has_all_four_axes() -> None:
+    spec = shipped("convergent_region")
+    assert set(space.searched(spec.parameters)) == {
+        "epsilon",
+        "eps_data_ratio",
+        "gamma_0",
+        "gamma_start_ratio",
+        "anneal_updates",
+    }
+    points = space.sobol_points(spec.parameters, spec.trials, spec.seed)
+    configs = [spec.config(point, 0) for point in points]
+    assert all(config.gamma_start is None for config in configs)
+    assert {config.anneal_updates for config in configs} >= {0, 600, 1200}
+
+
+def test_the_plane_sweep_is_the_measured_one() -> None:
+    spec = shipped("gmm_eps_sweep")
+    assert {0.01, 0.03, 0.06, 0.125, 0.2} <= set(values(spec, "epsilon"))
+    config = spec.config({"epsilon": 0.06}, 0)
+    assert config.data.model_dump() == {"name": "gmm", "modes": 8, "radius": 1.0, "sd": 0.15}
+    assert (config.network.name, config.batch_size, config.bank_size) == ("toy", 100, 10_000)
+    assert (config.langevin_steps, config.updates) == (60, 2500)
+    assert (config.optimizer, config.gamma_0, config.annealing_active) == ("sgd", 0.1, False)
+    assert config.eps_data_ratio == 0
+
+
+def test_validating_loads_no_heavy_library() -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from ebm_core.errors import ConfigError
+from study.spec import load_study, warnings
+for path in sorted(Path("search_spaces").glob("*.yaml")):
+    try:
+        warnings(load_study(path))
+    except ConfigError:
+        assert path.stem == {OWN_DATA!r}, path
+heavy = "torch ray mlflow optuna numpy scipy pandas sklearn matplotlib".split()
+assert not set(heavy) & set(sys.modules), set(heavy) & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
