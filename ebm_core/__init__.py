@@ -22,12 +22,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# Not lazily, like the rest: the import of the module `presets` would take the function's name.
+from ebm_core.presets import preset, presets
+
 if TYPE_CHECKING:
     from ebm_core.config import Band as Band
     from ebm_core.config import TrainConfig as TrainConfig
     from ebm_core.langevin import run_langevin as run_langevin
-    from ebm_core.presets import preset as preset
-    from ebm_core.presets import presets as presets
     from ebm_core.result import RunResult as RunResult
     from ebm_core.trainer import Trainer as Trainer
     from ebm_core.trainer import train as train
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 _HOME = {
     "Band": "config",
     "TrainConfig": "config",
-    "preset": "presets",
-    "presets": "presets",
     "run_langevin": "langevin",
     "RunResult": "result",
     "Trainer": "trainer",

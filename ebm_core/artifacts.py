@@ -47,9 +47,14 @@ def write_artifacts(
         figure = plots.landscape(result, dataset)
         written.append(write_figure(figure, folder / "landscape.png"))
     elif plots.is_image(dataset.shape):
-        figure = plots.samples(result, data=dataset)
+        figure = plots.samples(result, _sample_count(dataset.shape[-1]), dataset)
         written.append(write_figure(figure, folder / "samples.png"))
     return written
+
+
+def _sample_count(width: int) -> int:
+    """As many images as keep noisy colours to about 200 kB: 64 of 8 pixels, 25 of 32."""
+    return min(8, max(3, 160 // width)) ** 2
 
 
 def write_traces(result: RunResult, path: str | Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ebm_core import chains
@@ -42,7 +43,7 @@ def initial_states(config: TrainConfig, dataset: Dataset, like: Tensor) -> Tenso
     kind = config.bank_start if persistent else config.chain_start
     n = config.bank_size if persistent else config.batch_size
     rng = generator(config.seed, Stream.INITIALIZATION, 1, like.device)
-    return chains.start_states(kind, n, dataset, config.start_scale, rng, like.dtype)
+    return _fresh(config, kind, n, dataset, rng, like.dtype)
 
 
 def draw_update(config: TrainConfig, dataset: Dataset, states: Tensor, update: int) -> Draw:
@@ -59,17 +60,26 @@ def draw_update(config: TrainConfig, dataset: Dataset, states: Tensor, update: i
     positive = positive_samples(dataset, config.batch_size, config.data_epsilon, rng, dtype)
     rng = generator(config.seed, Stream.CHAINS, update, device)
 
-    def fresh(kind: str) -> Tensor:
-        n, scale = config.batch_size, config.start_scale
-        return chains.start_states(kind, n, dataset, scale, rng, dtype)
-
-    slots = None
+    n, slots = config.batch_size, None
     if config.chain_start == "persistent":
-        slots = chains.draw_slots(config.bank_size, config.batch_size, rng)
+        slots = chains.draw_slots(config.bank_size, n, rng)
         start = states[slots]
         if config.reinit_share:
-            start = chains.reinitialize(start, fresh(config.bank_start), config.reinit_share, rng)
+            anew = _fresh(config, config.bank_start, n, dataset, rng, dtype)
+            start = chains.reinitialize(start, anew, config.reinit_share, rng)
     else:
-        start = fresh(config.chain_start)
+        start = _fresh(config, config.chain_start, n, dataset, rng, dtype)
     noise = noise_blocks(config.langevin_steps, tuple(start.shape), rng, dtype)
     return Draw(positive, start, slots, noise)
+
+
+def _fresh(
+    config: TrainConfig,
+    kind: str,
+    n: int,
+    dataset: Dataset,
+    rng: torch.Generator,
+    dtype: torch.dtype,
+) -> Tensor:
+    scale, noise = config.start_scale, config.data_epsilon
+    return chains.start_states(kind, n, dataset, scale, rng, dtype, data_epsilon=noise)

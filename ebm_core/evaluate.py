@@ -123,7 +123,8 @@ def long_run(
     # a chain that left the finite is the largest departure there is
     name = max(found, key=lambda key: abs(found[key][0]))
     departure, error = found[name]
-    departs = abs(departure) > max(limits.effect, limits.errors * error)
+    small = abs(departure) <= limits.effect or abs(departure) <= limits.errors * error
+    departs = not (math.isfinite(departure) and small)
     verb = "leave" if departs else "stay near"
     reason = (
         f"chains from {name} {verb} the short-run samples: energy {departure:+.2f} sd "
@@ -163,7 +164,7 @@ def _departure(late: Tensor, reference: Tensor) -> tuple[float, float]:
     shift = float(late.mean() - reference.mean())
     error = math.sqrt(float(late.var()) / len(late) + spread**2 / len(reference))
     if not math.isfinite(shift) or not spread > 0:
-        return math.inf, math.nan if math.isfinite(shift) else math.inf
+        return math.inf, math.nan
     return shift / spread, error / spread
 
 
@@ -182,7 +183,8 @@ def short_run_samples(result: RunResult, n: int, dataset: Dataset, seed: int = 0
         start = states[draw_slots(len(states), min(n, len(states)), rng)]
     else:
         kind, scale = config.chain_start, config.start_scale
-        start = start_states(kind, n, dataset, scale, rng, states.dtype)
+        noise = config.data_epsilon
+        start = start_states(kind, n, dataset, scale, rng, states.dtype, data_epsilon=noise)
     gradient = module_gradient(result.energy)
     steps = config.langevin_steps
     x, _ = run_langevin(result.energy, start, config.epsilon, steps, rng, gradient=gradient)

@@ -30,7 +30,7 @@ def learning_rate(
     active = (gamma_start > gamma_0) & (anneal_updates > 0)
     # torch would divide two integers in float32
     length = anneal_updates.to(gamma_0.dtype).clamp(min=1)
-    progress = torch.clamp(update / length, max=1.0)
+    progress = update / length
     annealed = gamma_start * (gamma_0 / gamma_start.clamp(min=1e-30)) ** progress
     # exact at and after T, whatever the power rounds to
     annealed = torch.where(progress >= 1, gamma_0, torch.maximum(annealed, gamma_0))

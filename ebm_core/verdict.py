@@ -119,13 +119,7 @@ def assess(
     wd, wr = x[first:], y[first:]
     found = Assessment(
         "unassessed",
-        oscillation=diagnostics.oscillation(
-            wd,
-            wr,
-            effect=limits.oscillation,
-            shared=limits.shared,
-            least_updates=limits.least_updates,
-        ),
+        oscillation=_swing(wd, wr, limits),
         evidence={
             **_r_evidence(y, wr, band_scale("scaled", epsilon, dimensions, None), r_star),
             "r_band_adherence": _adherence(wr, band, scale),
@@ -166,10 +160,22 @@ def _isolated_r_star(epsilon: float, dimensions: int, ratio: float | None) -> fl
     return epsilon * math.sqrt(dimensions) * (ratio - math.sqrt(ratio**2 - 1))
 
 
+def _swing(d: Array, r: Array, limits: Thresholds) -> Oscillation:
+    return diagnostics.oscillation(
+        d,
+        r,
+        effect=limits.oscillation,
+        shared=limits.shared,
+        least_updates=limits.least_updates,
+    )
+
+
 def _adherence(r: Array, band: Band, scale: float) -> float:
     if math.isnan(scale):
         return math.nan
-    return diagnostics.band_adherence(r / scale, band.low, band.high)
+    # what overflows is outside
+    with np.errstate(over="ignore"):
+        return diagnostics.band_adherence(r / scale, band.low, band.high)
 
 
 def _r_evidence(
@@ -226,7 +232,7 @@ def _unsettled(first: int, constant_from: int, burn_in_updates: int) -> list[str
 
 def _dead(name: str, series: Array, limits: Thresholds) -> list[str]:
     """Why a series does not look like one of a living training; empty if it does."""
-    if diagnostics.is_constant(series):
+    if series.size > 1 and diagnostics.is_constant(series):
         return [f"{name} is constant"]
     if diagnostics.longest_repeat(series) > max(10, limits.frozen_share * series.size):
         return [f"{name} is frozen for part of the window"]

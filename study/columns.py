@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from study.answer import number
 from study.outcomes import OUTCOMES, is_numeric, reasons_of
+from study.sentences import number
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ import pandas as pd
 from ebm_core.config import Band
 from ebm_core.verdict import MARGIN_FLOOR, PAPER_BAND, Thresholds
 from study import drawing
-from study.answer import axis_answer, number
+from study.answer import axis_answer
 from study.distributions import Distribution, Range
 from study.drawing import INKS
 from study.outcomes import axes_of, chosen, configurations, is_numeric, tidy
+from study.sentences import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -196,7 +197,7 @@ def _place(ax: Axes, which: str, values: pd.Series, distribution: Distribution) 
     if not is_numeric(values):
         words = sorted(values.astype(str).unique())
         axis.set_ticks(range(len(words)), words)
-        return values.astype(str).map({word: float(place) for place, word in enumerate(words)})
+        return values.astype(str).map({w: i for i, w in enumerate(words)}).astype("float64")
     places = pd.to_numeric(values)
     low, high = _extent(places, distribution)
     if low > 0 and (distribution.log if isinstance(distribution, Range) else high > 30 * low):

@@ -7,9 +7,13 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from study.ledger import Ledger
 from study.spec import StudySpec
+
+if TYPE_CHECKING:
+    from study.searcher import Listener
 
 # Ray asks what it may before it is imported: no usage reports, no change of the working directory
 # (relative data paths mean the folder that the study was started from), no tables on the console.
@@ -48,7 +52,7 @@ def members_per_pack(spec: StudySpec, workers: int) -> int:
 
 
 def run_trainings(
-    spec: StudySpec, ledger: Ledger, folder: Path, workers: int, listeners: Sequence[object]
+    spec: StudySpec, ledger: Ledger, folder: Path, workers: int, listeners: Sequence[Listener]
 ) -> None:
     """Trains what the ledger has left, and tells the listeners.
 

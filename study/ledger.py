@@ -202,11 +202,13 @@ class Ledger:
             violation = 1.0 if mean is None else constraint.violation(mean)
             trial = optuna.trial.Trial(self.study, self._id(number))
             trial.set_constraint(constraint.text, violation)
-        values = [mean_of(rows, metric.name) for metric in self.spec.metrics]
-        if any(value is None for value in values):
-            self.study.tell(number, state=TrialState.FAIL)
-        else:
+        means = [mean_of(rows, metric.name) for metric in self.spec.metrics]
+        values = [mean for mean in means if mean is not None]
+        if len(values) == len(means):
             self.study.tell(number, values)
+        else:
+            # Optuna has no state for a trial without a value, but that it failed
+            self.study.tell(number, state=TrialState.FAIL)
 
     def _trial(self, unit: Unit) -> FrozenTrial:
         return self.trials()[unit.trial]

@@ -22,6 +22,7 @@ from urllib.parse import unquote
 from urllib.request import urlopen
 
 RECORD = "mlflow.json"
+VIEW = "study"
 
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]+)(.*)")
 _QUIET = {
@@ -61,26 +62,32 @@ def artifact_root(uri: str, folder: Path) -> Path | None:
     return (database.parent if database else folder) / "mlartifacts"
 
 
-def identity(folder: Path, uri: str) -> str:
+def identity(folder: Path, uri: str, experiment_id: str) -> str:
     """What tells this study from another of the same name, kept in its folder with the address.
 
     A study begun anew in a new folder is another study, and must not write into the old one's
     runs.
     """
-    path = folder / RECORD
-    record = json.loads(path.read_text()) if path.exists() else {"study_id": uuid.uuid4().hex}
-    if record.get("uri") != uri:
+    known = recorded(folder) or {"study_id": uuid.uuid4().hex}
+    record = {**known, "uri": uri, "experiment_id": experiment_id}
+    if record != known:
         folder.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".tmp")
-        draft.write_text(json.dumps({**record, "uri": uri}, indent=2) + "\n")
-        draft.replace(path)
+        draft = folder / f".{RECORD}.{os.getpid()}"
+        draft.write_text(json.dumps(record, indent=2) + "\n")
+        draft.replace(folder / RECORD)
     return record["study_id"]
 
 
-def recorded_uri(folder: Path) -> str | None:
-    """The address that a study in this folder was last tracked at, None if it was not."""
+def recorded(folder: Path) -> dict[str, str] | None:
+    """`study_id`, `uri` and `experiment_id` of the study in a folder, None if it has none."""
     path = folder / RECORD
-    return json.loads(path.read_text())["uri"] if path.exists() else None
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def page(experiment_id: str) -> str:
+    """Where in the UI an experiment is shown, as a view of trainings that is stored with it."""
+    query = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
+    return f"/#/experiments/{experiment_id}/runs?{query}"
 
 
 def connect(uri: str, artifacts: Path | None) -> Any:

@@ -17,9 +17,10 @@ import pandas as pd
 import ebm_core
 from study import drawing, figures
 from study.advice import ADVICE
-from study.answer import Answer, counted, listed, number, summarize
+from study.answer import Answer, summarize
 from study.columns import table
 from study.outcomes import OUTCOMES, axes_of, chosen, reasons_of, tidy
+from study.sentences import counted, listed, number
 
 if TYPE_CHECKING:
     from study.spec import StudySpec
@@ -112,7 +113,7 @@ def tiles(answer: Answer, frame: pd.DataFrame) -> list[tuple[str, str, str]]:
     if agreement.compared:
         share = f"of {agreement.compared}"
         found.append((f"{agreement.agree}", share, "verdicts that the long run confirms"))
-    if answer.sharpest is not None:
+    if answer.sharpest is not None and frame["data_epsilon"].nunique() > 1:
         sharpest = frame.loc[frame["trial"] == answer.sharpest, "data_epsilon"].iloc[0]
         found.append((number(sharpest), "", "data_epsilon of the setting to take"))
     value, unit = duration(frame["seconds"].sum()).split(" ", 1)

@@ -21,6 +21,7 @@ from study.spec import StudySpec, load_study, warnings
 
 if TYPE_CHECKING:
     from study.answer import Answer
+    from study.searcher import Listener
 
 FINISHED, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -170,7 +171,7 @@ def _train(
     workers = worker_count(spec, given.workers)
     with Progress(ledger, enabled=not given.no_progress) as progress:
         progress.announce(workers)
-        listeners = [Recorder(tracker, ledger, folder), progress]
+        listeners: list[Listener] = [Recorder(tracker, ledger, folder), progress]
         run_trainings(spec, ledger, folder, workers, listeners)
 
 

@@ -6,6 +6,7 @@ tags, so that a study that goes on after an interruption writes into the runs it
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from study.mlflow_store import absolute_uri, artifact_root, connect, identity
+from study.mlflow_store import VIEW, absolute_uri, artifact_root, connect, identity
 from study.table import CAUSE
 
 # A page with some hundred denser curves becomes slow to look at
@@ -25,8 +26,20 @@ OUTCOMES = ("status", "verdict", "reasons", "oscillation", "long_run")
 
 NOTE = (
     "Curves: values at single updates. The last point of `r`, `r_scaled`, `r_matched` and "
-    "`r_band_adherence` is what the table of the study holds: the assessed window's."
+    "`r_band_adherence` is what the table of the study holds, if it holds one: the assessed "
+    "window's."
 )
+# MLflow's own table starts with the parent alone, folded, and without a metric or tag in sight
+SHOWN = {
+    "searchFilter": "tags.role = 'training'",
+    "orderByKey": "metrics.`convergence_score`",
+    "orderByAsc": False,
+    "selectedColumns": [
+        *(f"metrics.`{name}`" for name in ("convergence_score", "d_balance", "epsilon")),
+        *(f"metrics.`{name}`" for name in ("r_matched", "r_scaled")),
+        *(f"tags.`{name}`" for name in ("verdict", "reasons", "long_run")),
+    ],
+}
 # Updates a batch: up to ten curves fit in MLflow's 1,000 values, and no update is written in part
 _BATCH = 100
 
@@ -82,8 +95,9 @@ class Tracker:
         artifacts = artifact_root(self.uri, self.folder)
         self._client = connect(self.uri, artifacts)
         self._experiment_id = self._open_experiment(artifacts)
+        study_id = identity(self.folder, self.uri, self._experiment_id)
         self.run_id, stored = self._open_run(
-            {"role": "study", "study_id": identity(self.folder, self.uri)},
+            {"role": "study", "study_id": study_id},
             name=self.study,
             more={"study": self.study},
         )
@@ -154,9 +168,9 @@ class Tracker:
 
         Every number in the row becomes a metric at step `updates`, what was searched included,
         since MLflow sorts and compares params as text only. For a curve (r, r_scaled, r_matched,
-        r_band_adherence) this is one last point, NaN where the table has no value, so that what
-        MLflow shows as its value is the table's. A training that failed to run leaves its curves
-        as they are.
+        r_band_adherence) this is one last point, so that what MLflow shows as its value is the
+        table's. Where the table has none, the curve stays as it is: MLflow hides a curve that
+        ends in NaN. So do all curves of a training that failed to run.
 
         Args:
             run_id: A child.
@@ -176,7 +190,6 @@ class Tracker:
             final = {name: value for name, value in final.items() if name not in ASSESSED}
         else:
             curve.last = max(curve.last, int(row["updates"]))
-            final = dict.fromkeys(ASSESSED, math.nan) | final
         tags = {name: _text(row.get(name)) for name in OUTCOMES}
         if cause := _text(row.get(CAUSE)):
             tags[CAUSE] = cause
@@ -219,20 +232,22 @@ class Tracker:
         found = self._client.get_experiment_by_name(self.experiment)
         if found is None:
             try:
-                return str(
-                    self._client.create_experiment(
-                        self.experiment,
-                        artifact_location=artifacts.as_uri() if artifacts else None,
-                        tags={"mlflow.experimentKind": "custom_model_development"},
-                    )
+                self._client.create_experiment(
+                    self.experiment, artifact_location=artifacts.as_uri() if artifacts else None
                 )
             except MlflowException as error:
+                # Another study may have been faster
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            # Another study was faster
             found = self._client.get_experiment_by_name(self.experiment)
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
+        tags = {
+            "mlflow.experimentKind": "custom_model_development",
+            f"mlflow.sharedViewState.{VIEW}": json.dumps(SHOWN),
+        }
+        for key in tags.keys() - found.tags.keys():
+            self._client.set_experiment_tag(found.experiment_id, key, tags[key])
         return str(found.experiment_id)
 
     def _open_run(
@@ -267,7 +282,7 @@ class Tracker:
     ) -> None:
         """Log values that the run does not show yet, so that a repeat adds no points."""
         shown = self._client.get_run(run_id).data.metrics
-        new = {name: value for name, value in values.items() if not _same(shown.get(name), value)}
+        new = {name: value for name, value in values.items() if shown.get(name) != value}
         self._log(run_id, [(step, new)], tags=tags, later=1)
 
     def _log(
@@ -307,10 +322,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _finite(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _same(shown: float | None, value: float) -> bool:
-    return shown is not None and (shown == value or (math.isnan(shown) and math.isnan(value)))
 
 
 def _text(value: Any) -> str:

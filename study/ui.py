@@ -23,7 +23,14 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from ebm_core.errors import ConfigError, Problem
-from study.mlflow_store import RECORD, absolute_uri, artifact_root, database_path, recorded_uri
+from study.mlflow_store import (
+    RECORD,
+    absolute_uri,
+    artifact_root,
+    database_path,
+    page,
+    recorded,
+)
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -34,25 +41,26 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LEAN = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def address(study: str | None, uri: str | None) -> str:
-    """The absolute address of the store to look at.
+def address(study: str | None, uri: str | None) -> tuple[str, str]:
+    """The absolute address of the store to look at, and the page of the study ("" if unknown).
 
     Raises:
         ConfigError: If the study has none, or its database is not there.
     """
-    key = "--uri"
+    key, where = "--uri", ""
     if uri is None and study is not None:
         folder = Path(study) if Path(study).is_dir() else Path("studies") / study
-        key, uri = "NAME", recorded_uri(folder)
-        if uri is None:
+        record = recorded(folder)
+        if record is None:
             rule = f"must be a study that has been tracked, but there is no {folder / RECORD}"
-            raise ConfigError([Problem(key, rule, study)])
+            raise ConfigError([Problem("NAME", rule, study)])
+        key, uri, where = "NAME", record["uri"], page(record["experiment_id"])
     uri = absolute_uri(uri or "sqlite:///mlflow.db")
     database = database_path(uri)
     if database is not None and not database.is_file():
         rule = "must be the address of a database that exists; run a study, or name one"
         raise ConfigError([Problem(key, rule, uri)])
-    return uri
+    return uri, where
 
 
 def free_port(wanted: int | None) -> int:
@@ -73,7 +81,7 @@ def free_port(wanted: int | None) -> int:
     raise ConfigError([Problem("--port", f"must be a free port ({reason})", wanted)])
 
 
-def serve(uri: str, port: int) -> int:
+def serve(uri: str, port: int, where: str = "") -> int:
     """Serve until interrupted; returns the exit code. No process is left behind."""
     url = f"http://{HOST}:{port}"
     # What the server says is of interest only if it fails
@@ -81,7 +89,7 @@ def serve(uri: str, port: int) -> int:
         try:
             print(f"Starting the MLflow UI on {uri} ...", flush=True)
             if _answers(server, url):
-                print(f"MLflow UI: {url} (Ctrl-C ends it)", flush=True)
+                print(f"MLflow UI: {url}{where} (Ctrl-C ends it)", flush=True)
                 server.wait()
         except KeyboardInterrupt:
             return 0
@@ -103,9 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--uri", help="address of the database, instead of the study's own")
     given = parser.parse_args(argv)
     try:
-        uri = address(given.study, given.uri)
+        uri, where = address(given.study, given.uri)
         if uri.startswith("http"):
-            print(f"MLflow UI: {uri} (a server, which has its own)")
+            print(f"MLflow UI: {uri}{where} (a server, which has its own)")
             return 0
         port = free_port(given.port)
     except ConfigError as error:
@@ -113,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     for name in _ENDING:
         signal.signal(name, signal.default_int_handler)
-    return serve(uri, port)
+    return serve(uri, port, where)
 
 
 @contextmanager

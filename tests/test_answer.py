@@ -12,8 +12,9 @@ from fake_study import digits_frame, frame_of, mixed_frame, row, spec_of
 from ebm_core.verdict import Verdict
 from study import table
 from study.advice import ADVICE, next_steps
-from study.answer import Answer, number, summarize
+from study.answer import Answer, summarize
 from study.outcomes import OUTCOMES, chosen, configurations, reasons_of, tidy
+from study.sentences import number
 
 EPSILON = spec_of().parameters
 

@@ -70,7 +70,7 @@ HEALTHY = {
     "wide": 0.9 * LIMIT * noise(5_000),
     "burst of a few updates": after(0, 2_000, 130 * N * np.exp(-T / 10)),
     "burst of two hundred updates": after(0, 2_000, 40 * N * np.exp(-(((T - 150) / 80) ** 2))),
-    "falls and comes back": after(0, 4_000, 3 * T) * (np.arange(4_000) < 350),
+    "falls and comes back": after(0, 4_000, 3 * T) * (np.arange(4_000) < 400),
     "rises without end": -after(0, 4_000, 2 * T),
     "unbalanced": noise(5_000) - 0.9 * LIMIT,
     "level far below": 20 * noise(5_000) - 3 * LIMIT,

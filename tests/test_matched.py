@@ -103,10 +103,10 @@ def test_digits_at_small_noise_are_isolated() -> None:
 
 
 def test_blocks_do_not_change_the_answer(monkeypatch) -> None:
-    digits = load_data(DigitsData())
+    digits = Samples(load_data(DigitsData()).x[:300])
     whole = matched_gradient(digits, 0.3, 0.6)
-    monkeypatch.setattr("ebm_core.matched._DATA_BLOCK", 100)
-    monkeypatch.setattr("ebm_core.matched._QUERY_BLOCK", 37)
+    monkeypatch.setattr("ebm_core.matched._DATA_BLOCK", 70)
+    monkeypatch.setattr("ebm_core.matched._QUERY_BLOCK", 100)
     assert matched_gradient(digits, 0.3, 0.6) == pytest.approx(whole, rel=1e-9)
     monkeypatch.setattr("ebm_core.matched._LARGEST_MATRIX", 40)
     assert matched_gradient(digits, 0.3, 0.6).floor == pytest.approx(whole.floor, rel=0.1)

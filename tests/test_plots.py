@@ -125,9 +125,9 @@ def test_every_series_is_drawn_without_a_warning_and_words_keep_apart(name):
     boxes = words(figure)
     assert len(boxes) >= 10
     for text, box in boxes:
-        assert -1 <= box.x0, text
+        assert box.x0 >= -1, text
         assert box.x1 <= width + 1, text
-        assert -1 <= box.y0, text
+        assert box.y0 >= -1, text
         assert box.y1 <= height + 1, text
     for (first, a), (second, b) in itertools.combinations(boxes, 2):
         apart = a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from ebm_core.randomness import Stream, generator, stream_seed
+from ebm_core.randomness import Stream, _mix32, _mix64, generator, stream_seed
 
 SEEDS = (0, 1, 2, 7, 2**31 - 1)
 
@@ -77,9 +77,26 @@ def test_seeds_share_no_generators_where_a_naive_seed_does() -> None:
     assert shared_seeds(naive_seed, 2_000) > 1_000
 
 
+def counting_seed(seed: int, stream: Stream, update: int) -> int:
+    """Mixes the sum of key and counter only once, as if one key were enough."""
+    return _mix32((_mix64(seed) + 4 * update + stream) & 0xFFFFFFFF)
+
+
+def neighbours() -> tuple[int, int]:
+    """Two seeds whose keys differ by a few hundred updates in their lower half."""
+    keys = sorted((_mix64(seed) & 0xFFFFFFFF, seed) for seed in range(50_000))
+    for (low, first), (high, second) in itertools.pairwise(keys):
+        if high - low < 4_000 and (high - low) % 4 == 0:
+            return first, second
+    raise AssertionError("no such seeds")
+
+
 def test_no_seed_is_another_one_shifted_in_time() -> None:
-    assert longest_shared_stretch(stream_seed, 0, 4) <= 1
+    first, second = neighbours()
+    assert longest_shared_stretch(counting_seed, first, second) > 1_000
+    assert longest_shared_stretch(stream_seed, first, second) <= 1
     assert longest_shared_stretch(naive_seed, 0, 4) > 1_000
+    assert longest_shared_stretch(stream_seed, 0, 4) <= 1
 
 
 def test_seeds_are_what_torch_takes() -> None:

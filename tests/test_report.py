@@ -14,6 +14,8 @@ from fake_study import digits_frame, frame_of, mixed_frame, row, spec_of, write_
 from PIL import Image
 
 from study import page, table
+from study.answer import summarize
+from study.outcomes import tidy
 from study.report import build, main
 
 SECTIONS = [
@@ -182,6 +184,28 @@ def test_an_empty_study_has_a_page(tmp_path: Path) -> None:
     assert "No training has ended yet." in text
     assert "0 trainings made 0 updates" in text
     Page(text)
+
+
+def test_the_numbers_to_read_first() -> None:
+    def told(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
+        return page.tiles(summarize(frame, spec_of().parameters), tidy(frame))
+
+    assert told(digits_frame()) == [
+        ("5", "of 12", "assessed configurations converged"),
+        ("12", "of 12", "verdicts that the long run confirms"),
+        ("0.21", "", "data_epsilon of the setting to take"),
+        ("115", "s", "in 12 trainings"),
+    ]
+    # nothing to choose, nothing checked
+    same = frame_of([row(i, long_run="not_run") for i in range(2)])
+    assert [value for value, *_ in told(same)] == ["2", "19.2"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(9.6, "9.6 s"), (119, "119 s"), (720, "12 min"), (12600, "3.5 h")]
+)
+def test_durations_have_the_unit_that_fits(seconds: float, text: str) -> None:
+    assert page.duration(seconds) == text
 
 
 def test_seeds_and_words_get_columns(tmp_path: Path) -> None:

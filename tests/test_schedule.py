@@ -51,8 +51,15 @@ def test_length_of_the_published_schedule() -> None:
 
 @pytest.mark.parametrize(
     ("gamma_0", "gamma_start", "length"),
-    [(0.01, 0.01, 100), (0.01, 0.001, 100), (0.01, 0.1, 0), (0.01, 0.0, 100), (0.0, 0.0, 100)],
-    ids=["equal", "below", "no length", "start at 0", "no learning"],
+    [
+        (0.01, 0.01, 100),
+        (0.01, 0.001, 100),
+        (0.01, 0.00999, 151),
+        (0.01, 0.1, 0),
+        (0.01, 0.0, 100),
+        (0.0, 0.0, 100),
+    ],
+    ids=["equal", "below", "just below", "no length", "start at 0", "no learning"],
 )
 def test_where_nothing_is_annealed(gamma_0: float, gamma_start: float, length: int) -> None:
     assert (rates(200, gamma_0, gamma_start, length) == gamma_0).all()

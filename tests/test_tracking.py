@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -131,6 +132,20 @@ def test_files_lie_beside_the_database(tracker, client, database):
     assert experiment.artifact_location == (database.parent / "mlartifacts").as_uri()
 
 
+def test_the_view_that_the_ui_opens_with_names_what_is_logged(tracker, client, outputs):
+    child = tracker.child(0, 0, CONFIG, "one")
+    tracker.finish_child(child, {**ROW, "convergence_score": 0.5}, outputs)
+    data = client.get_run(child).data
+    experiment = client.get_experiment_by_name(tracker.experiment)
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{mlflow_store.VIEW}"])
+    named = {*view["selectedColumns"], view["orderByKey"]}
+    assert named <= {f"metrics.`{name}`" for name in data.metrics} | {
+        f"tags.`{name}`" for name in data.tags
+    }
+    matching = client.search_runs([experiment.experiment_id], view["searchFilter"])
+    assert [run.info.run_id for run in matching] == [child]
+
+
 @pytest.mark.parametrize("interval", [1, 7, 10, 300])
 def test_curves_are_thinned_and_end_with_the_value_of_the_table(
     tracker, client, outputs, interval
@@ -167,7 +182,7 @@ def test_the_value_of_the_table_also_counts_where_a_training_broke_off(
     tracker.finish_child(child, row, outputs)
     metrics = client.get_run(child).data.metrics
     assert metrics["r"] == 0.25
-    assert math.isnan(metrics["r_matched"])
+    assert metrics["r_matched"] == 500 / 7
     assert metrics["updates"] == 500
 
 
@@ -246,7 +261,9 @@ def test_a_study_begun_anew_has_runs_of_its_own(tracker, again):
     (tracker.folder / mlflow_store.RECORD).unlink()
     second = again()
     assert second.open({}) != tracker.run_id
-    assert mlflow_store.recorded_uri(second.folder) == second.uri
+    record = mlflow_store.recorded(second.folder)
+    assert record is not None
+    assert record["uri"] == second.uri
 
 
 def test_the_end_closes_what_was_left_open(tracker, again, client, outputs, tmp_path):

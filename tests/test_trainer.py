@@ -263,7 +263,8 @@ class Bowl(nn.Module):
 def test_a_users_own_network_and_data_are_trained() -> None:
     rng = torch.Generator().manual_seed(0)
     data = Samples(torch.randn(50, 3, generator=rng))
-    config = TINY.with_(data={"name": "array", "path": "not/there.npy"}, network="mlp")
+    array = {"name": "array", "path": "not/there.npy"}
+    config = TINY.with_(data=array, network="mlp", gamma_0=1e-4, gamma_start=1e-4)
     module = Bowl()
     before = [p.detach().clone() for p in module.parameters()]
     result = train(config, energy=module, dataset=data)

@@ -52,10 +52,10 @@ def test_the_ui_serves_a_study_on_loopback_and_leaves_no_process(tmp_path):
         try:
             assert command.stdout is not None
             lines = [command.stdout.readline() for _ in range(2)]
-            said = re.fullmatch(
-                r"MLflow UI: (http://127\.0\.0\.1:\d+) \(Ctrl-C ends it\)\n", lines[1]
-            )
+            pattern = r"MLflow UI: (http://127\.0\.0\.1:\d+)(\S+) \(Ctrl-C ends it\)\n"
+            said = re.fullmatch(pattern, lines[1])
             assert said, lines
+            assert said[2].startswith("/#/experiments/1/runs?")
             (server,) = children_of(command.pid)
             assert len(processes_of(server)) >= 2
             with urlopen(said[1], timeout=20) as page:
@@ -94,10 +94,10 @@ def test_a_study_is_found_by_name_and_by_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m.db").touch()
     uri = f"sqlite:///{tmp_path}/m.db"
-    mlflow_store.identity(tmp_path / "studies/one", uri)
-    assert ui.address("one", None) == uri
-    assert ui.address(str(tmp_path / "studies/one"), None) == uri
-    assert ui.address("one", "http://host:5000") == "http://host:5000"
+    mlflow_store.identity(tmp_path / "studies/one", uri, "7")
+    assert ui.address("one", None) == (uri, mlflow_store.page("7"))
+    assert ui.address(str(tmp_path / "studies/one"), None) == (uri, mlflow_store.page("7"))
+    assert ui.address("one", "http://host:5000") == ("http://host:5000", "")
 
 
 def test_a_server_has_a_page_of_its_own(capsys):

@@ -1,0 +1,228 @@
+"""The ledger: what is handed out, what is kept, and how a study goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from study.job import Unit
+from study.ledger import Ledger, LedgerError, mean_of
+from study.samplers import fixed_points, startup_trials
+from study.spec import StudySpec
+from study.table import Row
+from study_file import load, study_file  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("study_file")
+
+
+def open_ledger(spec: StudySpec) -> Ledger:
+    return Ledger(spec, Path("studies/sweep"))
+
+
+def outcome(unit: Unit, **fields: object) -> Row:
+    values: Row = {
+        "trial": unit.trial,
+        "seed": unit.seed,
+        "status": "finished",
+        "verdict": "convergent",
+        "reasons": "",
+        "oscillation": "weak",
+        "long_run": "holds",
+        "convergence_score": unit.config["epsilon"],
+        "convergence_margin": 0.1,
+        "cause": None,
+    }
+    return {**values, **fields}  # type: ignore[dict-item]
+
+
+def drain(ledger: Ledger, members: int = 1, **fields: object) -> list[list[Unit]]:
+    packs = []
+    while pack := ledger.next_pack(members):
+        packs.append(pack)
+        for unit in pack:
+            ledger.record(unit, outcome(unit, **fields))
+    return packs
+
+
+@pytest.mark.parametrize("method", ["random", "sobol", "tpe", "gp", "nsga2"])
+def test_every_configuration_is_handed_out_once_inside_its_space(method: str) -> None:
+    ledger = open_ledger(load(method=method, trials="6"))
+    packs = drain(ledger)
+    assert [unit.trial for pack in packs for unit in pack] == list(range(6))
+    epsilons = [pack[0].config["epsilon"] for pack in packs]
+    assert all(0.01 <= epsilon <= 0.4 for epsilon in epsilons)
+    assert len(set(epsilons[:3])) == 3  # an adaptive method may ask for its best point again
+    assert ledger.complete
+    assert [t.state for t in ledger.trials()] == [TrialState.COMPLETE] * 6
+    assert [t.value for t in ledger.trials()] == epsilons
+
+
+def test_a_grid_is_handed_out_in_order() -> None:
+    grid = "{distribution: grid, values: [0.3, 0.1, 0.2]}"
+    ledger = open_ledger(load(method="grid", parameters__epsilon=grid, trials="3"))
+    assert [pack[0].point for pack in drain(ledger)] == [
+        {"epsilon": 0.3},
+        {"epsilon": 0.1},
+        {"epsilon": 0.2},
+    ]
+
+
+def test_first_points_come_first_and_startup_is_spread() -> None:
+    spec = load(first_points="[{epsilon: 0.08}]", trials="16")
+    fixed = fixed_points(spec)
+    assert startup_trials(spec) == 8
+    assert fixed(0) == {"epsilon": 0.08}
+    assert fixed(7) is not None
+    assert fixed(8) is None
+
+
+def test_seeds_are_repeats_of_one_configuration() -> None:
+    ledger = open_ledger(load(seeds="3", trials="2"))
+    packs = drain(ledger, members=2)
+    assert [[(u.trial, u.seed) for u in pack] for pack in packs] == [
+        [(0, 0), (0, 1)],
+        [(0, 2), (1, 0)],
+        [(1, 1), (1, 2)],
+    ]
+    units = [unit for pack in packs for unit in pack]
+    assert [unit.config["seed"] for unit in units] == [0, 1, 2, 0, 1, 2]
+    assert {unit.config["epsilon"] for unit in units[:3]} == {units[0].config["epsilon"]}
+
+
+def test_optuna_is_told_the_mean_once_all_seeds_are_in() -> None:
+    ledger = open_ledger(load(seeds="2", trials="1"))
+    first, second = ledger.next_pack(2)
+    ledger.record(first, outcome(first, convergence_score=0.8))
+    assert ledger.trials()[0].state == TrialState.RUNNING
+    diverged = outcome(
+        second, verdict="diverged", convergence_score=0.0, oscillation="undetermined"
+    )
+    ledger.record(second, diverged)
+    trial = ledger.trials()[0]
+    assert trial.value == pytest.approx(0.4)
+    assert trial.user_attrs["verdict"] == "convergent; diverged"
+    assert trial.user_attrs["oscillation"] == "weak; undetermined"
+
+
+def test_several_metrics_and_constraints() -> None:
+    metrics = "[{name: convergence_score, goal: maximize}, {name: data_epsilon, goal: minimize}]"
+    ledger = open_ledger(load(metric=metrics, constraints='["diverged == 0"]', trials="2"))
+    (good,), (bad,) = ledger.next_pack(1), ledger.next_pack(1)
+    ledger.record(good, outcome(good, convergence_score=0.5, data_epsilon=0.1))
+    ledger.record(bad, outcome(bad, verdict="diverged", convergence_score=0.0, data_epsilon=0.2))
+    trials = ledger.trials()
+    assert [t.values for t in trials] == [[0.5, 0.1], [0.0, 0.2]]
+    assert ledger.study.directions == [
+        optuna.study.StudyDirection.MAXIMIZE,
+        optuna.study.StudyDirection.MINIMIZE,
+    ]
+    assert [t.number for t in ledger.study.best_trials] == [0]
+    violations = [v for t in trials for k, v in t.system_attrs.items() if "diverged" in k]
+    assert violations == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("method", ["tpe", "gp", "nsga2"])
+def test_samplers_heed_constraints_they_were_told(method: str) -> None:
+    ledger = open_ledger(load(method=method, constraints='["epsilon <= 0.05"]', trials="8"))
+    while pack := ledger.next_pack(1):
+        (unit,) = pack
+        ledger.record(unit, outcome(unit, epsilon=unit.config["epsilon"]))
+    assert ledger.complete
+
+
+def test_a_training_without_a_value_fails_in_optuna_and_is_kept_all_the_same() -> None:
+    ledger = open_ledger(load(trials="1"))
+    (unit,) = ledger.next_pack(1)
+    ledger.record(unit, outcome(unit, verdict="unassessed", convergence_score=None))
+    assert ledger.trials()[0].state == TrialState.FAIL
+    assert ledger.trials()[0].user_attrs["verdict"] == "unassessed"
+    assert ledger.complete
+    assert ledger.rows()[0]["verdict"] == "unassessed"
+
+
+def test_rows_know_their_mlflow_run() -> None:
+    ledger = open_ledger(load(trials="1"))
+    (unit,) = ledger.next_pack(1)
+    ledger.set_run(unit, "abc")
+    ledger.record(unit, outcome(unit))
+    ledger.set_run(unit, "late")
+    assert ledger.rows()[0]["mlflow_run_id"] == "abc"
+
+
+def test_a_row_is_kept_once() -> None:
+    ledger = open_ledger(load(trials="1", seeds="2"))
+    first, _ = ledger.next_pack(2)
+    ledger.record(first, outcome(first, convergence_score=0.8))
+    ledger.record(first, outcome(first, convergence_score=0.1))
+    assert [row["convergence_score"] for row in ledger.rows()] == [0.8]
+
+
+@pytest.mark.parametrize("method", ["sobol", "tpe", "gp"])
+def test_an_interrupted_study_goes_on_as_if_never_stopped(method: str) -> None:
+    spec = load(method=method, trials="8")
+    whole = [pack[0].point for pack in drain(Ledger(spec, Path("studies/whole")))]
+    seen = []
+    for _ in range(8):  # a new driver for every configuration
+        (unit,) = (ledger := open_ledger(spec)).next_pack(1)
+        seen.append(unit.point)
+        ledger.record(unit, outcome(unit))
+    assert seen == whole
+
+
+def test_interrupted_packs_are_handed_out_again_as_they_were() -> None:
+    spec = load(seeds="2", trials="3")
+    ledger = open_ledger(spec)
+    first, second = ledger.next_pack(3), ledger.next_pack(3)
+    for unit in first[:2]:  # the driver dies while it records a pack
+        ledger.record(unit, outcome(unit))
+    again = open_ledger(spec)
+    assert again.packs_left(3) == 2
+    assert again.next_pack(1) == first
+    assert again.next_pack(1) == second
+    assert again.next_pack(1) == []
+    for unit in [*first, *second]:
+        again.record(unit, outcome(unit))
+    assert again.complete
+
+
+def test_units_that_were_asked_for_and_not_issued_are_not_lost() -> None:
+    spec = load(seeds="3", trials="2")
+    issued = open_ledger(spec).next_pack(2)
+    again = open_ledger(spec)
+    packs = drain(again, members=2)
+    assert packs[0] == issued
+    assert [(u.trial, u.seed) for u in packs[1]] == [(0, 2), (1, 0)]
+    assert again.complete
+
+
+def test_packs_left_counts_what_will_be_handed_out() -> None:
+    ledger = open_ledger(load(seeds="3", trials="5"))
+    for left in (4, 3, 2, 1, 0):
+        assert ledger.packs_left(4) == left
+        ledger.next_pack(4)
+
+
+def test_more_trials_can_be_asked_for_later() -> None:
+    drain(open_ledger(load(trials="2")))
+    ledger = open_ledger(load(trials="5"))
+    assert not ledger.complete
+    assert len(drain(ledger)) == 3
+
+
+def test_a_changed_study_is_refused_with_the_difference() -> None:
+    open_ledger(load())
+    with pytest.raises(LedgerError, match=r"base\.updates: 2000 there, 3000 here"):
+        open_ledger(load(base__updates="3000"))
+    with pytest.raises(LedgerError, match=r"parameters\.epsilon"):
+        open_ledger(load(parameters__epsilon__max="0.3"))
+    open_ledger(load(resources__cpus_per_trial="2", tracking__experiment="other"))
+
+
+def test_the_mean_leaves_out_what_is_missing() -> None:
+    rows: list[Row] = [{"kl": 1.0, "verdict": "convergent"}, {"kl": None, "verdict": "diverged"}]
+    assert mean_of(rows, "kl") == 1.0
+    assert mean_of(rows, "diverged") == 0.5
+    assert mean_of(rows[1:], "kl") is None
