@@ -223,7 +223,8 @@ class Trainer:
 
     def _stop_collapsed(self) -> None:
         for member in torch.nonzero(self.alive).flatten().tolist():
-            seen = collapse_update(self.d(member), self.dimensions)
+            since = self.update - COLLAPSE_INTERVAL
+            seen = collapse_update(self.d(member), self.dimensions, since=since)
             if seen is not None:
                 self.vitals.collapse(member, seen)
 

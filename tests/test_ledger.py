@@ -7,13 +7,13 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from study_file import load, study_file  # noqa: F401
 
 from study.job import Unit
 from study.ledger import Ledger, LedgerError, mean_of
 from study.samplers import fixed_points, startup_trials
 from study.spec import StudySpec
 from study.table import Row
-from study_file import load, study_file  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("study_file")
 

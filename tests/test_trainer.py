@@ -171,9 +171,9 @@ def test_training_ends_when_no_member_is_left() -> None:
 def test_a_collapsing_member_is_stopped(monkeypatch) -> None:
     seen: list[int] = []
 
-    def collapse_update(d, dimensions):
+    def collapse_update(d, dimensions, since):
         seen.append(len(d))
-        assert dimensions == 2
+        assert (dimensions, since) == (2, len(d) - 100)
         return 150 if len(d) == 200 else None
 
     monkeypatch.setattr(trainer_module, "collapse_update", collapse_update)
