@@ -221,12 +221,16 @@ def _extent(values: pd.Series, distribution: Distribution) -> tuple[float, float
 
 
 def _traces(rows: Sequence[pd.Series], folder: Path, band: Band) -> Figure:
-    figure = drawing.new_figure(max(5.0, 1.9 * len(rows)), 4.0)
-    grid = drawing.subplots(figure, 2, len(rows), sharey="row", sharex="col")
+    # as wide as a page, so that a few members are not drawn larger than many
+    columns = max(4, len(rows))
+    figure = drawing.new_figure(2.4 * columns, 4.0)
+    grid = drawing.subplots(figure, 2, columns, sharey="row", sharex="col")
+    for ax in grid[:, len(rows) :].flat:
+        ax.set_visible(False)
     grid[0, 0].set_ylabel("d, nats")
     grid[1, 0].set_ylabel("r, units of x")
-    spreads = []
-    for (above, below), row in zip(grid.T, rows, strict=True):
+    spreads, tops = [], []
+    for (above, below), row in zip(grid.T, rows, strict=False):
         with np.load(member_folder(folder, row) / "traces.npz") as traces:
             d, r = traces["d"], traces["r"]
         ink = INKS[row["outcome"]]
@@ -235,6 +239,8 @@ def _traces(rows: Sequence[pd.Series], folder: Path, band: Band) -> Figure:
         above.axhline(0, color=INKS["muted"], lw=0.7, zorder=1)
         late = d[len(d) // 2 :]
         spreads.append(np.std(late[np.isfinite(late)]) if np.isfinite(late).any() else 0.0)
+        if row["outcome"] not in ("diverged", "collapsed") and np.isfinite(d).any():
+            tops.append((np.nanmax(np.abs(d)), np.nanmin(r[r > 0]), np.nanmax(r)))
         r_star = row["r"] / row["r_matched"]
         if band.unit == "matched" and np.isfinite(r_star):
             below.axhspan(
@@ -248,4 +254,9 @@ def _traces(rows: Sequence[pd.Series], folder: Path, band: Band) -> Figure:
     # Linear where d lives late in training, logarithmic for the burst at its start
     grid[0, 0].set_yscale("symlog", linthresh=max(1.0, 4 * float(np.median(spreads))))
     grid[1, 0].set_yscale("log")
+    if tops:
+        # what breaks off leaves the picture, instead of flattening all others
+        d_top, _, r_top = (max(values) for values in zip(*tops, strict=True))
+        grid[0, 0].set_ylim(-1.2 * d_top, 1.2 * d_top)
+        grid[1, 0].set_ylim(min(low for _, low, _ in tops) / 1.5, 2 * r_top)
     return figure

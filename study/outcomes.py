@@ -94,16 +94,22 @@ def reason_counts(frame: pd.DataFrame) -> dict[str, int]:
     return dict(found.most_common())
 
 
+def _telling_reason(text: str) -> str:
+    """The reason that a training is an example of; oscillation is rarer than what it comes with."""
+    reasons = reasons_of(text) or ["nonconvergent"]
+    return "strong_oscillation" if "strong_oscillation" in reasons else reasons[0]
+
+
 def chosen(frame: pd.DataFrame, limit: int = 6) -> pd.DataFrame:
     """The trainings worth a look: the sharpest that converged, and one of each other kind.
 
-    Kinds are: convergent with a long run that departs, each first reason of the nonconvergent (its
-    nearest miss; for strong oscillation the strongest), and every other outcome.
+    Kinds are: convergent with a long run that departs, strong oscillation (the strongest), each
+    first reason of the other nonconvergent (its nearest miss), and every other outcome.
     """
     frame = tidy(frame)
     departs = (frame["outcome"] == "convergent") & (frame["long_run"] == "departs")
-    first_reason = frame["reasons"].map(lambda text: (reasons_of(text) or ["nonconvergent"])[0])
-    kind = frame["outcome"].mask(frame["outcome"] == "nonconvergent", first_reason)
+    reason = frame["reasons"].map(_telling_reason)
+    kind = frame["outcome"].mask(frame["outcome"] == "nonconvergent", reason)
     kind = kind.mask(departs, "indicators_disagree")
     # smallest first: data_epsilon of the convergent, autocorrelation of the oscillating,
     # distance to the limit of the rest
