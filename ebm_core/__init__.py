@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from ebm_core.langevin import run_langevin as run_langevin
     from ebm_core.result import RunResult as RunResult
     from ebm_core.trainer import Trainer as Trainer
-    from ebm_core.trainer import train as train
-    from ebm_core.trainer import train_members as train_members
+    from ebm_core.training import train as train
+    from ebm_core.training import train_members as train_members
     from ebm_core.verdict import Assessment as Assessment
     from ebm_core.verdict import assess as assess
 
@@ -43,8 +43,8 @@ _HOME = {
     "run_langevin": "langevin",
     "RunResult": "result",
     "Trainer": "trainer",
-    "train": "trainer",
-    "train_members": "trainer",
+    "train": "training",
+    "train_members": "training",
     "Assessment": "verdict",
     "assess": "verdict",
 }

@@ -1,4 +1,4 @@
-"""The trainer: the one object here that changes. It reports through one callable."""
+"""The trainer: the one object here that changes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from ebm_core.vitals import Vitals
 STATE_LIMIT = 100.0
 # A collapse is looked for at multiples of this many updates.
 COLLAPSE_INTERVAL = 100
+
 EnergySource = nn.Module | Callable[[], nn.Module]
-OnReport = Callable[["Trainer"], bool | None]
 
 
 class Trainer:
@@ -355,54 +355,6 @@ def resolve_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError([Problem("device", "must be auto or cpu where there is no GPU", name)])
     return torch.device(name)
-
-
-def train_members(
-    configs: Sequence[TrainConfig],
-    on_report: OnReport | None = None,
-    resume_from: str | Path | None = None,
-    energy: EnergySource | None = None,
-    dataset: Dataset | None = None,
-    checkpoint_to: str | Path | None = None,
-    engine_path: str | None = None,
-) -> list[RunResult]:
-    """Trains the members of a pack to their end.
-
-    Args:
-        configs: One configuration a member.
-        on_report: Called with the trainer every `report_interval` updates; returning True stops.
-        resume_from: A checkpoint of this very pack to go on from.
-        energy: The user's own network, see `Trainer`.
-        dataset: The user's own data set, see `Trainer`.
-        checkpoint_to: Where to write a checkpoint every `checkpoint_interval` updates.
-        engine_path: See `Trainer`.
-
-    Raises:
-        ConfigError: If the configurations do not form a pack.
-        CheckpointError: If the checkpoint belongs to another training.
-    """
-    trainer = Trainer(configs, energy, dataset, engine_path)
-    if resume_from is not None:
-        trainer.load_state(checkpoint.load(resume_from))
-    report, save = trainer.config.report_interval, trainer.config.checkpoint_interval
-    while not trainer.finished:
-        trainer.run(min(n - trainer.update % n for n in (report, save)))
-        stop = on_report is not None and trainer.update % report == 0 and on_report(trainer)
-        if checkpoint_to is not None and (stop or trainer.finished or trainer.update % save == 0):
-            trainer.save(checkpoint_to)
-        if stop:
-            break
-    return trainer.results()
-
-
-def train(
-    config: TrainConfig,
-    on_report: OnReport | None = None,
-    resume_from: str | Path | None = None,
-    **options: Any,
-) -> RunResult:
-    """Trains one model; see `train_members`."""
-    return train_members([config], on_report, resume_from, **options)[0]
 
 
 def _wide(value: Tensor, like: Tensor) -> Tensor:

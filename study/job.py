@@ -6,7 +6,7 @@ It has never heard of Ray, Optuna or MLflow; whoever drives it passes on what it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ import torch
 
 from ebm_core.artifacts import write_artifacts
 from ebm_core.config import TrainConfig, make_config
-from ebm_core.data import is_plane_law
+from ebm_core.data import Dataset, is_plane_law
 from ebm_core.diagnostics import band_adherence
 from ebm_core.evaluate import DensityDivergence, LongRun, check, density_divergence
 from ebm_core.pack import Pack
-from ebm_core.result import RunResult
+from ebm_core.result import RunResult, Series
 from ebm_core.trainer import Trainer
 from ebm_core.verdict import band_scale
 from study.table import Row, row
@@ -97,10 +97,7 @@ class Job:
         self.folder = Path(assignment.folder)
         self.running = self.folder / assignment.units[0].folder / "running.pt"
         configs = [make_config(unit.config) for unit in assignment.units]
-        if self.running.exists():
-            self.trainer = Trainer.resume(self.running)
-        else:
-            self.trainer = Trainer(configs)
+        self.trainer = _resumed(self.running, configs) or Trainer(configs)
         self._curves = [Curve(config, self.trainer, m) for m, config in enumerate(configs)]
 
     def advance(self) -> list[list[Point]]:
@@ -137,6 +134,13 @@ class Job:
         return row(result, long_run, plane, unit.trial, unit.seed, unit.point)
 
 
+def _resumed(path: Path, configs: Sequence[TrainConfig]) -> Trainer | None:
+    """The trainer of an interrupted pack, None if there is none."""
+    trainer = Trainer.resume(path) if path.exists() else None
+    # a study that was deleted but for its checkpoints leaves those of other trainings
+    return trainer if trainer is not None and trainer.configs == list(configs) else None
+
+
 class Curve:
     """What one member reports over updates, thinned.
 
@@ -148,34 +152,33 @@ class Curve:
 
     def __init__(self, config: TrainConfig, trainer: Trainer, member: int) -> None:
         self.config, self.trainer, self.member = config, trainer, member
-        self._stride = max(1, math.ceil(config.updates / (CURVE_POINTS - 1)))
+        self._stride = math.ceil(config.updates / (CURVE_POINTS - 1))
         # a resumed training tells all again: what was lost on the way is filled in
-        self._next = 1
+        self._told = 0
 
     def new_points(self) -> list[Point]:
         """Points since the last call; `update` counts the updates made, from 1."""
-        r = self.trainer.r(self.member)
-        made = len(r)
-        wanted = [u for u in range(self._next, made + 1) if u % self._stride == 1 % self._stride]
-        if made >= self._next and (made < self.trainer.update or self.trainer.finished):
-            wanted = [*wanted, made] if wanted[-1:] != [made] else wanted
-        self._next = max(self._next, made + 1)
+        trainer, member = self.trainer, self.member
+        r = trainer.r(member)
+        over = trainer.finished or not bool(trainer.alive[member])
+        wanted = [
+            update
+            for update in range(self._told + 1, len(r) + 1)
+            if (update - 1) % self._stride == 0 or (over and update == len(r))
+        ]
+        self._told = max(self._told, len(r))
         if not wanted:
             return []
-        d = self.trainer.d(self.member)
-        at = torch.tensor(wanted)[:, None] - 1
-        gamma = self.trainer.learning_rates(at.to(self.trainer.device))[:, self.member].tolist()
+        d = trainer.d(member)
+        at = torch.tensor(wanted, device=trainer.device)[:, None] - 1
+        gamma = trainer.learning_rates(at)[:, member].tolist()
         return [
-            {
-                "update": update,
-                "d": float(d[update - 1]),
-                "gamma": rate,
-                **self._levels(r[:update]),
-            }
-            for update, rate in zip(wanted, gamma, strict=True)
+            {"update": u, "d": float(d[u - 1]), "gamma": rate, **self._levels(r[:u])}
+            for u, rate in zip(wanted, gamma, strict=True)
         ]
 
-    def _levels(self, r: Any) -> Point:
+    def _levels(self, r: Series) -> Point:
+        """r after its last update, in every unit, and the adherence of the window up to it."""
         config, band, last = self.config, self.config.band, float(r[-1])
         star = self.trainer.matched(self.member).r_star
         scale = {
@@ -192,7 +195,7 @@ class Curve:
 
 
 def evaluated(
-    result: RunResult, assignment: Assignment, dataset: Any
+    result: RunResult, assignment: Assignment, dataset: Dataset
 ) -> tuple[LongRun, DensityDivergence | None]:
     """The long-run check of a training, and in the plane how far its density is off."""
     config = result.config

@@ -1,4 +1,7 @@
-"""What is seen of a study while it runs: a live status on a terminal, plain lines elsewhere."""
+"""What is seen of a study while it runs: a live status on a terminal, plain lines elsewhere.
+
+The only module that touches Rich.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,24 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from study import table
 from study.job import Point, Unit
 from study.ledger import Ledger
 from study.table import Row
 
-_MARKS = {"convergent": "●", "nonconvergent": "○", "diverged": "×", "collapsed": "▼"}
+# Where there is no terminal, the status is a line at most this often.
+PLAIN_SECONDS = 30.0
+_MARKS = {
+    "convergent": "●",
+    "nonconvergent": "○",
+    "diverged": "×",
+    "collapsed": "▼",
+    "failed": "!",
+}
 _COLORS = {
     "convergent": "green",
     "nonconvergent": "yellow",
@@ -24,22 +35,17 @@ _COLORS = {
     "collapsed": "red",
     "failed": "bold red",
 }
-_AXES = (
-    ("epsilon", "ε"),
-    ("eps_data_ratio", "ρ"),
-    ("gamma_0", "γ0"),
-    ("anneal_updates", "anneal"),
-)
+_AXES = {"epsilon": "ε", "eps_data_ratio": "ρ", "gamma_0": "γ0", "anneal_updates": "anneal"}
+
+_Key = tuple[int, int]
 
 
 def label(unit: Unit, seeds: int = 1) -> str:
     """A short name for a training, for example ``ε=0.08 ρ=2 γ0=0.005 anneal=1000``."""
-    shown = {name: unit.config[name] for name, _ in _AXES}
-    words = [f"{symbol}={shown[name]:.3g}" for name, symbol in _AXES[:3]]
-    words.append(f"anneal={shown['anneal_updates']}")
-    names = {name for name, _ in _AXES}
-    words += [f"{name}={value}" for name, value in unit.point.items() if name not in names]
-    return " ".join([*words, *([f"seed={unit.seed}"] if seeds > 1 else [])])
+    shown = {symbol: unit.config[name] for name, symbol in _AXES.items()}
+    shown |= {name: value for name, value in unit.point.items() if name not in _AXES}
+    shown |= {"seed": unit.seed} if seeds > 1 else {}
+    return " ".join(f"{name}={_short(value)}" for name, value in shown.items())
 
 
 class Progress:
@@ -54,107 +60,143 @@ class Progress:
     def __init__(
         self, ledger: Ledger, enabled: bool = True, console: Console | None = None
     ) -> None:
-        self._ledger = ledger
-        self._console = console or Console(stderr=True)
-        self._enabled = enabled
-        self._rows: list[Row] = ledger.rows()
+        self._spec, self._total = ledger.spec, ledger.trainings
+        self._rows = {_key(row): row for row in ledger.rows()}
         self._before = len(self._rows)
-        self._running: dict[tuple[int, int], float] = {}
-        self._began = time.monotonic()
+        # of every pack, by its first unit: how many trainings, and the share of updates made
+        self._running: dict[_Key, tuple[int, float]] = {}
+        self._enabled = enabled
+        self._console = console or Console(stderr=True)
         self._live: Live | None = None
+        self._began: float | None = None
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> Progress:
-        if self._enabled and self._console.is_terminal:
-            self._live = Live(self._status(), console=self._console, refresh_per_second=2)
+        console = self._console
+        if self._enabled and console.is_terminal and not console.is_dumb_terminal:
+            # transient: what the status said last is said again, and better, by the answer
+            self._live = Live(
+                self._status(), console=console, refresh_per_second=2, transient=True
+            )
             self._live.start()
         return self
 
     def __exit__(self, *_: Any) -> None:
         if self._live is not None:
-            self._live.update(self._status())
             self._live.stop()
+            self._live = None
 
     def announce(self, workers: int) -> None:
         """Says what is about to happen."""
-        if self._enabled:
-            name, total = self._ledger.spec.name, self._ledger.trainings
-            going_on = f", {self._before} of them done before" if self._before else ""
-            self._console.print(
-                f"{name}: {total} trainings on {workers} workers{going_on}", highlight=False
+        before = f", {self._before} of them done before," if self._before else ""
+        self._say(
+            Text(
+                f"{self._spec.name}: {_count(self._total, 'training')}{before}"
+                f" on {_count(workers, 'worker')}"
             )
+        )
 
     def started(self, units: Sequence[Unit]) -> None:
-        for unit in units:
-            self._running[unit.trial, unit.seed] = 0.0
+        """Counts a pack as running."""
+        self._began = self._began or time.monotonic()
+        self._running[_first(units)] = len(units), 0.0
         self._refresh()
 
     def progressed(self, units: Sequence[Unit], update: int, curves: list[list[Point]]) -> None:
-        for unit in units:
-            self._running[unit.trial, unit.seed] = update / unit.config["updates"]
+        """Notes how far a pack is."""
+        self._running[_first(units)] = len(units), update / units[0].config["updates"]
         self._refresh()
 
     def ended(self, units: Sequence[Unit], rows: list[Row]) -> None:
+        """Says what became of each training of a pack."""
+        self._running.pop(_first(units), None)
         for unit, row in zip(units, rows, strict=True):
-            self._running.pop((unit.trial, unit.seed), None)
-            self._rows.append(row)
-            if self._enabled:
-                self._print(unit, row)
+            self._rows[_key(row)] = row
+            self._say(self._line(unit, row))
         self._refresh()
 
     def seconds_left(self) -> float | None:
         """Estimate of the time left, from what this run of the study has done so far."""
-        done = len(self._rows) - self._before + sum(self._running.values())
-        if done <= 0.05:
+        running = sum(members * share for members, share in self._running.values())
+        done = len(self._rows) - self._before + running
+        if self._began is None or done <= 0.05:
             return None
-        left = self._ledger.trainings - self._before - done
+        left = self._total - self._before - done
         return (time.monotonic() - self._began) / done * max(0.0, left)
 
-    def _print(self, unit: Unit, row: Row) -> None:
-        verdict = str(row["verdict"] or row["status"])
-        text = Text.assemble(
-            f"[{len(self._rows)}/{self._ledger.trainings}] ",
-            f"{label(unit, self._ledger.spec.seeds)}: ",
-            (f"{_MARKS.get(verdict, '·')} {verdict}", _COLORS.get(verdict, "dim")),
+    def _line(self, unit: Unit, row: Row) -> Text:
+        return Text.assemble(
+            f"[{len(self._rows)}/{self._total}] {label(unit, self._spec.seeds)}: ",
+            _styled(_verdict(row)),
             _details(row),
         )
-        # a line that a terminal would fold is fine in a log, which has no width
-        self._console.print(text, soft_wrap=True, highlight=False)
+
+    def _say(self, text: Text) -> None:
+        if self._enabled:
+            # a line that a terminal would fold is fine in a log, which has no width
+            self._console.print(text, soft_wrap=True, highlight=False)
 
     def _refresh(self) -> None:
+        now = time.monotonic()
         if self._live is not None:
             self._live.update(self._status())
+        elif now - self._last_line >= PLAIN_SECONDS and len(self._rows) < self._total:
+            self._last_line = now
+            self._say(Text("; ").join(self._parts()))
 
-    def _status(self) -> Table:
-        done, total = len(self._rows), self._ledger.trainings
-        table = Table.grid(padding=(0, 2))
-        counts = Counter(str(row["verdict"] or row["status"]) for row in self._rows)
-        verdicts = Text("  ").join(
-            Text(f"{_MARKS.get(name, '·')} {n} {name}", style=_COLORS.get(name, "dim"))
-            for name, n in sorted(counts.items())
-        )
+    def _status(self) -> Group:
+        for part in (parts := self._parts()):
+            part.no_wrap, part.overflow = True, "ellipsis"
+        return Group(*parts)
+
+    def _parts(self) -> list[Text]:
+        """How many are done and running, what became of them, and the best so far."""
+        counts = Counter(map(_verdict, self._rows.values()))
+        verdicts = [_styled(name, f"{n} ") for name, n in sorted(counts.items())]
+        parts = [Text(self._counts()), Text(", ").join(verdicts), Text(self._best())]
+        return [part for part in parts if part]
+
+    def _counts(self) -> str:
+        words = [f"{len(self._rows)} of {_count(self._total, 'training')} done"]
+        if self._running:
+            shares = ", ".join(f"{share:.0%}" for _, share in self._running.values())
+            words.append(f"{sum(n for n, _ in self._running.values())} running ({shares})")
+        elif len(self._rows) < self._total:
+            words.append("workers start")
         left = self.seconds_left()
-        table.add_row(
-            Text(f"{done} of {total} trainings", style="bold"),
-            f"{len(self._running)} running ({_percent(self._running.values())})",
-            "" if left is None or done >= total else f"about {duration(left)} left",
-        )
-        if counts:
-            table.add_row(verdicts, self._best(), "")
-        return table
+        if left is not None and len(self._rows) < self._total:
+            words.append(f"about {duration(left)} left")
+        return ", ".join(words)
 
     def _best(self) -> str:
-        name = self._ledger.spec.metrics[0].name
-        goal = max if self._ledger.spec.metrics[0].goal == "maximize" else min
-        known = [row for row in self._rows if isinstance(row.get(name), int | float)]
+        metric = self._spec.metrics[0]
+        sign = 1 if metric.goal == "maximize" else -1
+        known = [
+            (value, row)
+            for row in self._rows.values()
+            if (value := table.number(row, metric.name)) is not None
+        ]
         if not known:
             return ""
-        best = goal(known, key=lambda row: float(row[name] or 0.0))
-        value = float(best[name] or 0.0)
-        return f"best {name} {value:.3f} (trial {best['trial']}, ε={best['epsilon']:.3g})"
+        value, best = max(known, key=lambda each: sign * each[0])
+        return f"best {metric.name} {value:.3g} (trial {best['trial']}, ε={best['epsilon']:.3g})"
 
 
-def _percent(shares: Any) -> str:
-    return ", ".join(f"{share:.0%}" for share in shares) or "none"
+def _key(row: Row) -> _Key:
+    return int(row["trial"] or 0), int(row["seed"] or 0)
+
+
+def _first(units: Sequence[Unit]) -> _Key:
+    return units[0].trial, units[0].seed
+
+
+def _verdict(row: Row) -> str:
+    return str(row["verdict"] or row["status"])
+
+
+def _styled(verdict: str, before: str = "") -> Text:
+    mark = _MARKS.get(verdict, "·")
+    return Text(f"{mark} {before}{verdict}", style=_COLORS.get(verdict, "dim"))
 
 
 def _details(row: Row) -> str:
@@ -170,6 +212,14 @@ def _details(row: Row) -> str:
     if row["seconds"] is not None:
         parts.append(f"{row['seconds']:.1f} s")
     return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}{'' if n == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -32,19 +32,25 @@ class Recorder:
     def started(self, units: Sequence[Unit]) -> None:
         """Finds or makes the MLflow run of each unit."""
         for unit in units:
-            name = label(unit, self._ledger.spec.seeds)
-            run = self._tracker.child(unit.trial, unit.seed, unit.config, name)
-            self._runs[unit.trial, unit.seed] = run
-            self._ledger.set_run(unit, run)
+            self._run(unit)
 
     def progressed(self, units: Sequence[Unit], update: int, curves: list[list[Point]]) -> None:
         """Logs the new points of the curves."""
         for unit, points in zip(units, curves, strict=True):
-            self._tracker.log_curve(self._runs[unit.trial, unit.seed], points)
+            self._tracker.log_curve(self._run(unit), points)
 
     def ended(self, units: Sequence[Unit], rows: list[Row]) -> None:
         """Closes the runs, and enters the rows into the ledger."""
         for unit, row in zip(units, rows, strict=True):
-            run, files = self._runs[unit.trial, unit.seed], self._folder / unit.folder
+            run, files = self._run(unit), self._folder / unit.folder
             self._tracker.finish_child(run, row, files, failed=row["status"] == "failed")
             self._ledger.record(unit, row)
+
+    def _run(self, unit: Unit) -> str:
+        """The MLflow run of a unit. What fails while it is set up has ended and never started."""
+        key = unit.trial, unit.seed
+        if key not in self._runs:
+            name = label(unit, self._ledger.spec.seeds)
+            self._runs[key] = self._tracker.child(unit.trial, unit.seed, unit.config, name)
+            self._ledger.set_run(unit, self._runs[key])
+        return self._runs[key]

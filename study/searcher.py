@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,12 +10,15 @@ from typing import Any, Protocol
 from ray import tune
 from ray.tune.search import Searcher
 
+from ebm_core.config import make_config
 from study.job import Assignment, Point, Unit
 from study.ledger import Ledger
 from study.table import Row, failed_row
 
 # The end of what a failed worker said; the rest lies in its own log.
 _TAIL_LINES = 15
+# Ray prints the names of its tasks in colour.
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 class Listener(Protocol):
@@ -88,24 +92,27 @@ class TrialEvents(_Unsaved, tune.Callback):
         self._listeners = listeners
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        units = _units(trial)
         for listener in self._listeners:
-            listener.started(_units(trial))
+            listener.started(units)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
+        units = _units(trial)
         for listener in self._listeners:
-            listener.progressed(_units(trial), result["update"], result["curves"])
+            listener.progressed(units, result["update"], result["curves"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         # Tune calls a trial complete, too, that an interruption stopped half-way
-        if trial.last_result.get("rows"):
-            for listener in self._listeners:
-                listener.ended(_units(trial), trial.last_result["rows"])
+        if rows := trial.last_result.get("rows"):
+            self._ended(_units(trial), rows)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         units = _units(trial)
-        rows = list(_failed_rows(units, _cause(trial)))
+        self._ended(units, list(_failed_rows(units, _cause(trial))))
+
+    def _ended(self, units: Sequence[Unit], rows: list[Row]) -> None:
         for listener in self._listeners:
             listener.ended(units, rows)
 
@@ -115,8 +122,6 @@ def _units(trial: Any) -> tuple[Unit, ...]:
 
 
 def _failed_rows(units: Sequence[Unit], cause: str) -> Iterator[Row]:
-    from ebm_core.config import make_config
-
     for unit in units:
         yield failed_row(make_config(unit.config), unit.trial, unit.seed, cause, unit.point)
 
@@ -125,5 +130,5 @@ def _cause(trial: Any) -> str:
     """The last lines of what went wrong, the error itself at the end."""
     if not trial.error_file or not Path(trial.error_file).exists():
         return "the worker was lost"
-    lines = Path(trial.error_file).read_text(errors="replace").strip().splitlines()
-    return "\n".join(lines[-_TAIL_LINES:])
+    text = _COLOUR.sub("", Path(trial.error_file).read_text(errors="replace"))
+    return "\n".join(text.strip().splitlines()[-_TAIL_LINES:])

@@ -98,7 +98,7 @@ def row(
     """The row of one training; what is missing or not finite is None.
 
     Args:
-        result: Of the training, as `ebm_core.trainer.RunResult`.
+        result: Of the training, as `ebm_core.result.RunResult`.
         long_run: Of its check, as `ebm_core.evaluate.LongRun`; None if there was none.
         plane: Fit in the plane, as `ebm_core.evaluate.DensityDivergence`; None elsewhere.
         trial: Number of the configuration.

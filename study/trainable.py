@@ -7,6 +7,7 @@ from typing import Any
 
 from ray import tune
 
+from ebm_core import checkpoint
 from ebm_core.config import make_config, override
 from ebm_core.presets import preset_values
 from ebm_core.trainer import Trainer
@@ -85,4 +86,4 @@ class _Flat:
         return {**known, **missing, "done": self.trainer.finished}
 
     def load(self, path: Path) -> None:
-        self.trainer = Trainer.resume(path)
+        self.trainer.load_state(checkpoint.load(path))

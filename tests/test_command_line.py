@@ -17,7 +17,8 @@ from ebm_core.config import make_config
 from ebm_core.data import Samples
 from ebm_core.document import dump_yaml, read_document
 from ebm_core.pack import read_pack
-from ebm_core.trainer import Trainer, train, train_members
+from ebm_core.trainer import Trainer
+from ebm_core.training import train, train_members
 
 SMALL = {
     "data": "gmm",
