@@ -1,15 +1,20 @@
-"""How long a study will take and how much memory, from a short probe."""
+"""A study tried out for a moment in this process: whether it can run, and what it will cost."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 
-from ebm_core.data import Dataset, is_plane_law
+from ebm_core.data import Dataset, is_plane_law, load_data
+from ebm_core.errors import ConfigError, DataError, EnergyError, Problem
 from ebm_core.evaluate import long_run
-from ebm_core.trainer import Trainer
+from ebm_core.trainer import Trainer, resolve_device
 from study import space
 from study.spec import StudySpec
 
@@ -18,6 +23,8 @@ _START_SECONDS = 15.0
 _WORKER_BYTES = 700e6
 # Pictures and files of one training
 _PICTURE_SECONDS = 1.5
+# The first is tried out; all of them tell how long trainings are on average
+_POINTS = 64
 _WARM_UPDATES = 3
 _PROBE_SECONDS = 1.5
 # The least variance of this many coordinates takes about a second to find
@@ -43,6 +50,42 @@ class Estimate:
     narrowest: float
 
 
+def rehearse(spec: StudySpec) -> None:
+    """Builds every network of a study once on its data, so that no worker need fail over them.
+
+    Raises:
+        ConfigError: If data cannot be read, a network not be trained, or a device is not there.
+    """
+    gpus, wanted = torch.cuda.device_count(), spec.resources.gpus_per_trial
+    if wanted > gpus:
+        rule = f"must not be more than there are here ({gpus})"
+        raise ConfigError([Problem("resources.gpus_per_trial", rule, wanted)])
+    try:
+        _build(spec)
+    except ConfigError as error:
+        problems = error.problems
+    except DataError as error:
+        problems = [Problem("data", str(error))]
+    except EnergyError as error:
+        problems = [Problem("network", str(error))]
+    else:
+        return
+    raise ConfigError([each.under(_section(spec, each.key)) for each in problems])
+
+
+def _build(spec: StudySpec) -> None:
+    configs = [spec.config(point) for point in space.probe_points(spec.parameters)]
+    resolve_device(configs[0].device)
+    dataset = load_data(configs[0].data)
+    for config in {str(config.network): config for config in configs}.values():
+        Trainer([config.with_(device="cpu")], dataset=dataset)
+
+
+def _section(spec: StudySpec, key: str) -> str:
+    """Where in the study file a field of the training is decided."""
+    return "parameters" if key.split(".")[0] in spec.parameters else "base"
+
+
 def estimate(spec: StudySpec, workers: int, members: int) -> Estimate:
     """Trains one pack for a moment, in this process, and multiplies.
 
@@ -51,28 +94,64 @@ def estimate(spec: StudySpec, workers: int, members: int) -> Estimate:
         workers: Trials that run side by side.
         members: Trainings of one pack.
     """
-    torch.set_num_threads(spec.resources.cpus_per_trial)
-    point = space.random_points(spec.parameters, 1, spec.seed)[0]
-    trainer = Trainer([spec.config(point, 0)] * members)
-    trainer.run(_WARM_UPDATES)
-    before, began = trainer.update, time.perf_counter()
-    while time.perf_counter() - began < _PROBE_SECONDS and trainer.update < trainer.config.updates:
-        trainer.run(1)
-    per_update = (time.perf_counter() - began) / max(1, trainer.update - before)
-    training = per_update * trainer.config.updates
-    check = _check_seconds(spec, trainer) * members
+    points = space.random_points(spec.parameters, _POINTS, spec.seed)
+    configs = [spec.config(point) for point in points]
+    with _threads(spec.resources.cpus_per_trial):
+        trainer = Trainer([configs[0]] * members)
+        training = _update_seconds(trainer) * fmean(config.updates for config in configs)
+        check = _check_seconds(spec, trainer) * members
     pack = training + check + _PICTURE_SECONDS * members
-    packs = -(-spec.trials * spec.seeds // members)
-    rounds = -(-packs // workers)
+    packs = math.ceil(spec.trials * spec.seeds / members)
     state = trainer.states.nbytes + trainer.records.nbytes
     data = getattr(trainer.dataset, "x", torch.empty(0)).nbytes
     return Estimate(
         training_seconds=training / members,
         check_seconds=check / members,
-        study_seconds=_START_SECONDS + rounds * pack,
+        study_seconds=_START_SECONDS + math.ceil(packs / workers) * pack,
         worker_bytes=_WORKER_BYTES + 2 * state + 3 * data,
         narrowest=_narrowest(trainer.dataset),
     )
+
+
+def narrow_directions(spec: StudySpec, narrowest: float) -> list[str]:
+    """A warning where chains are wider than the noised data along some direction of the data.
+
+    Args:
+        spec: The study.
+        narrowest: See `Estimate`.
+    """
+    probes = [spec.config(point) for point in space.probe_points(spec.parameters)]
+    bad = [c for c in probes if c.data_epsilon**2 + narrowest**2 < c.epsilon**2]
+    if not bad:
+        return []
+    worst = max(bad, key=lambda config: config.epsilon)
+    return [
+        f"some direction of the data has an sd of {narrowest:.2g}, which with its noise stays "
+        f"under epsilon={worst.epsilon:g}: there chains are wider than the data, and no energy "
+        "can match them (appendix C)"
+    ]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """As many threads as a worker has, for a moment."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _update_seconds(trainer: Trainer) -> float:
+    trainer.run(_WARM_UPDATES)
+    before, began = trainer.update, time.perf_counter()
+    while not trainer.finished and time.perf_counter() - began < _PROBE_SECONDS:
+        trainer.run(1)
+    if trainer.update > before:
+        return (time.perf_counter() - began) / (trainer.update - before)
+    # diverged in the warm-up, which is then all there is
+    return trainer.seconds / trainer.update
 
 
 def _check_seconds(spec: StudySpec, trainer: Trainer) -> float:
@@ -96,5 +175,7 @@ def _narrowest(dataset: Dataset) -> float:
     if is_plane_law(dataset):
         return float(dataset.sd)
     x = getattr(dataset, "x").flatten(1)[:, :_COORDINATES].double()  # noqa: B009
+    if len(x) <= x.shape[1]:
+        return 0.0  # so few samples do not vary along every direction
     least = torch.linalg.eigvalsh(torch.cov(x.T).reshape(x.shape[1], -1))[0]
     return float(least.clamp(min=0).sqrt())

@@ -6,6 +6,7 @@ It has never heard of Ray, Optuna or MLflow; whoever drives it passes on what it
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ebm_core import checkpoint
 from ebm_core.artifacts import write_artifacts
 from ebm_core.config import TrainConfig, make_config
 from ebm_core.data import Dataset, is_plane_law
@@ -26,8 +28,10 @@ from study.table import Row, row
 
 # At most this many points of a curve leave the worker, one at the end included.
 CURVE_POINTS = 200
-# A training reports at least this often.
-REPORTS = 20
+# A training reports at most about this often: more would move no progress bar.
+REPORTS = 100
+# Extra column: time for judging a member, its long run and its files; `seconds` is its training's.
+CONCLUSION_SECONDS = "conclusion_seconds"
 
 Point = dict[str, float]
 
@@ -82,33 +86,44 @@ class Assignment:
         return cls(**{**values, "units": tuple(Unit(**unit) for unit in values["units"])})
 
 
-class Job:
-    """Trains a pack in chunks.
+def pack_checkpoint(units: Sequence[Unit]) -> Path:
+    """Where a pack keeps its checkpoint until its rows are recorded, below the study's folder."""
+    first = units[0]
+    return Path("trials") / f"{first.trial:04d}" / f"pack-{first.seed}.pt"
 
-    An interrupted one goes on from the checkpoint that lies with the files of its first member.
+
+class Job:
+    """Trains a pack in chunks; an interrupted one goes on from its checkpoint.
+
+    Whoever records the rows removes that checkpoint afterwards: until then nothing is lost if the
+    rows are.
 
     Args:
         assignment: What to do.
     """
 
     def __init__(self, assignment: Assignment) -> None:
-        torch.set_num_threads(assignment.threads)
         self.assignment = assignment
         self.folder = Path(assignment.folder)
-        self.running = self.folder / assignment.units[0].folder / "running.pt"
+        self.checkpoint = self.folder / pack_checkpoint(assignment.units)
         configs = [make_config(unit.config) for unit in assignment.units]
-        self.trainer = _resumed(self.running, configs) or Trainer(configs)
-        self._curves = [Curve(config, self.trainer, m) for m, config in enumerate(configs)]
+        self.trainer, self.threads = self._resumed(configs) or (
+            Trainer(configs),
+            assignment.threads,
+        )
+        torch.set_num_threads(self.threads)
+        self._curves = [Curve(self.trainer, member) for member in range(self.trainer.members)]
 
     def advance(self) -> list[list[Point]]:
         """Makes the next chunk of updates; the new points of every member's curves."""
-        trainer = self.trainer
-        chunk = max(trainer.config.report_interval, math.ceil(trainer.config.updates / REPORTS))
-        before = trainer.update
-        trainer.run(chunk)
-        interval = trainer.config.checkpoint_interval
-        if not trainer.finished and before // interval < trainer.update // interval:
-            trainer.save(self.running)
+        trainer, save = self.trainer, self.trainer.config.checkpoint_interval
+        end = trainer.update + max(
+            trainer.config.report_interval, math.ceil(trainer.config.updates / REPORTS)
+        )
+        while trainer.update < end and not trainer.finished:
+            trainer.run(min(end - trainer.update, save - trainer.update % save))
+            if trainer.update % save == 0 or trainer.finished:
+                checkpoint.save({**trainer.state(), "threads": self.threads}, self.checkpoint)
         return [curve.new_points() for curve in self._curves]
 
     @property
@@ -118,40 +133,49 @@ class Job:
 
     def conclude(self) -> list[Row]:
         """Judges every member, writes its files, and gives its row of the table."""
-        rows = [self._conclude(member) for member in range(self.trainer.members)]
-        self.running.unlink(missing_ok=True)
-        return rows
+        return [self._conclude(member) for member in range(self.trainer.members)]
+
+    def _resumed(self, configs: list[TrainConfig]) -> tuple[Trainer, int] | None:
+        """The trainer of an interrupted pack and the threads it began with, if there is one."""
+        if not self.checkpoint.exists():
+            return None
+        trainer = Trainer.resume(self.checkpoint)
+        # a study that was deleted but for its checkpoints leaves those of other trainings
+        if trainer.configs != configs:
+            return None
+        # sums differ in their last bits with the number of threads, which may have changed since
+        return trainer, int(checkpoint.load(self.checkpoint)["threads"])
 
     def _conclude(self, member: int) -> Row:
+        began = time.perf_counter()
         unit, dataset = self.assignment.units[member], self.trainer.dataset
         result = self.trainer.result(member)
         long_run, plane = evaluated(result, self.assignment, dataset)
         folder = self.folder / unit.folder
         configs = tuple(self.trainer.configs)
-        pack = Pack(configs, member, self.assignment.threads, self.trainer.engine.path)
+        pack = Pack(configs, member, self.threads, self.trainer.engine.path)
         write_artifacts(result, folder, dataset, pack)
         self.trainer.save(folder / "checkpoint" / "checkpoint.pt", member)
-        return row(result, long_run, plane, unit.trial, unit.seed, unit.point)
-
-
-def _resumed(path: Path, configs: Sequence[TrainConfig]) -> Trainer | None:
-    """The trainer of an interrupted pack, None if there is none."""
-    trainer = Trainer.resume(path) if path.exists() else None
-    # a study that was deleted but for its checkpoints leaves those of other trainings
-    return trainer if trainer is not None and trainer.configs == list(configs) else None
+        more = {**unit.point, CONCLUSION_SECONDS: time.perf_counter() - began}
+        return row(result, long_run, plane, unit.trial, unit.seed, more)
 
 
 class Curve:
-    """What one member reports over updates, thinned.
+    """What one member reports over updates, thinned; its last update is always told.
 
     Args:
-        config: Of the member.
         trainer: Which trains it.
         member: Its index.
     """
 
-    def __init__(self, config: TrainConfig, trainer: Trainer, member: int) -> None:
-        self.config, self.trainer, self.member = config, trainer, member
+    def __init__(self, trainer: Trainer, member: int) -> None:
+        self.trainer, self.member = trainer, member
+        self.config = config = trainer.configs[member]
+        star = trainer.matched(member).r_star
+        self._scale = {
+            unit: band_scale(unit, config.epsilon, trainer.dimensions, star)
+            for unit in ("scaled", "matched", config.band.unit)
+        }
         self._stride = math.ceil(config.updates / (CURVE_POINTS - 1))
         # a resumed training tells all again: what was lost on the way is filled in
         self._told = 0
@@ -180,16 +204,11 @@ class Curve:
     def _levels(self, r: Series) -> Point:
         """r after its last update, in every unit, and the adherence of the window up to it."""
         config, band, last = self.config, self.config.band, float(r[-1])
-        star = self.trainer.matched(self.member).r_star
-        scale = {
-            unit: band_scale(unit, config.epsilon, self.trainer.dimensions, star)
-            for unit in ("scaled", "matched", band.unit)
-        }
-        recent = r[-config.window :] / scale[band.unit]
+        recent = r[-config.window :] / self._scale[band.unit]
         return {
             "r": last,
-            "r_scaled": last / scale["scaled"],
-            "r_matched": last / scale["matched"],
+            "r_scaled": last / self._scale["scaled"],
+            "r_matched": last / self._scale["matched"],
             "r_band_adherence": band_adherence(recent, band.low, band.high),
         }
 

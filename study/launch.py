@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import shutil
 import tempfile
@@ -10,39 +12,46 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.ledger import Ledger
+from study.sections import Resources
 from study.spec import StudySpec
 
 if TYPE_CHECKING:
     from study.searcher import Listener
 
 # Ray asks what it may before it is imported: no usage reports, no change of the working directory
-# (relative data paths mean the folder that the study was started from), no tables on the console.
+# (relative data paths mean the folder that the study was started from), nothing on the console:
+# what fails is told by the listeners.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "60",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 
 
 def worker_count(spec: StudySpec, wanted: int | None = None) -> int:
-    """How many trials run side by side: as wanted, or what the cores (and GPUs) give.
+    """How many trials run side by side: never more than there are packs to train.
 
     Args:
         spec: The study.
-        wanted: What the user asked for.
+        wanted: What the user asked for; None for what the cores, and GPUs, give.
     """
-    if wanted is not None:
-        return wanted
+    members = spec.resources.members_per_trial
+    packs = math.ceil(spec.trials * spec.seeds / (1 if members == "auto" else members))
+    return min(packs, _side_by_side(spec.resources) if wanted is None else wanted)
+
+
+def _side_by_side(resources: Resources) -> int:
+    """How many trials this machine has room for, at least one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = max(1, (cores or 1) // spec.resources.cpus_per_trial)
-    if spec.resources.gpus_per_trial > 0:
+    room = (cores or 1) // resources.cpus_per_trial
+    if resources.gpus_per_trial > 0:
         import torch
 
-        gpus = torch.cuda.device_count()
-        workers = min(workers, max(1, int(gpus / spec.resources.gpus_per_trial)))
-    return min(workers, spec.trials * spec.seeds)
+        room = min(room, int(torch.cuda.device_count() / resources.gpus_per_trial))
+    return max(1, room)
 
 
 def members_per_pack(spec: StudySpec, workers: int) -> int:
@@ -68,6 +77,9 @@ def run_trainings(
     os.environ.update({key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()})
     import ray
     from ray import tune
+
+    # at the end it would name trials that failed or were interrupted by names of its own
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
 
     from study.searcher import StudySearcher, TrialEvents
     from study.trainable import EBMTrainable

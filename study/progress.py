@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -17,6 +17,7 @@ from rich.text import Text
 from study import table
 from study.job import Point, Unit
 from study.ledger import Ledger
+from study.space import searched
 from study.table import Row
 
 # Where there is no terminal, the status is a line at most this often.
@@ -40,12 +41,22 @@ _AXES = {"epsilon": "ε", "eps_data_ratio": "ρ", "gamma_0": "γ0", "anneal_upda
 _Key = tuple[int, int]
 
 
-def label(unit: Unit, seeds: int = 1) -> str:
-    """A short name for a training, for example ``ε=0.08 ρ=2 γ0=0.005 anneal=1000``."""
-    shown = {symbol: unit.config[name] for name, symbol in _AXES.items()}
-    shown |= {name: value for name, value in unit.point.items() if name not in _AXES}
-    shown |= {"seed": unit.seed} if seeds > 1 else {}
-    return " ".join(f"{name}={_short(value)}" for name, value in shown.items())
+def label(unit: Unit, seeds: int = 1, varying: Collection[str] | None = None) -> str:
+    """A short name for a training, for example ``ε=0.080 ρ=2 γ0=5e-4 anneal=1000``.
+
+    Args:
+        unit: The training.
+        seeds: How many of its configuration there are; of several, the seed is told.
+        varying: The parameters that vary, told if the four axes lack them; None for all there are.
+    """
+    shown = {symbol: _short(unit.config[name]) for name, symbol in _AXES.items()}
+    for name, value in unit.point.items():
+        if name not in _AXES and (varying is None or name in varying):
+            shown[name] = _short(value)
+    shown["ε"] = _padded(unit.config["epsilon"])
+    if seeds > 1:
+        shown["seed"] = str(unit.seed)
+    return " ".join(f"{name}={text}" for name, text in shown.items())
 
 
 class Progress:
@@ -61,6 +72,7 @@ class Progress:
         self, ledger: Ledger, enabled: bool = True, console: Console | None = None
     ) -> None:
         self._spec, self._total = ledger.spec, ledger.trainings
+        self._varying = searched(ledger.spec.parameters)
         self._rows = {_key(row): row for row in ledger.rows()}
         self._before = len(self._rows)
         # of every pack, by its first unit: how many trainings, and the share of updates made
@@ -91,8 +103,8 @@ class Progress:
         before = f", {self._before} of them done before," if self._before else ""
         self._say(
             Text(
-                f"{self._spec.name}: {_count(self._total, 'training')}{before}"
-                f" on {_count(workers, 'worker')}"
+                f"{self._spec.name}: {counted(self._total, 'training')}{before}"
+                f" on {counted(workers, 'worker')}"
             )
         )
 
@@ -126,7 +138,8 @@ class Progress:
 
     def _line(self, unit: Unit, row: Row) -> Text:
         return Text.assemble(
-            f"[{len(self._rows)}/{self._total}] {label(unit, self._spec.seeds)}: ",
+            f"[{len(self._rows)}/{self._total}] ",
+            f"{label(unit, self._spec.seeds, self._varying)}: ",
             _styled(_verdict(row)),
             _details(row),
         )
@@ -157,11 +170,11 @@ class Progress:
         return [part for part in parts if part]
 
     def _counts(self) -> str:
-        words = [f"{len(self._rows)} of {_count(self._total, 'training')} done"]
+        words = [f"{len(self._rows)} of {counted(self._total, 'training')} done"]
         if self._running:
             shares = ", ".join(f"{share:.0%}" for _, share in self._running.values())
             words.append(f"{sum(n for n, _ in self._running.values())} running ({shares})")
-        elif len(self._rows) < self._total:
+        elif self._began is None and len(self._rows) < self._total:
             words.append("workers start")
         left = self.seconds_left()
         if left is not None and len(self._rows) < self._total:
@@ -179,7 +192,8 @@ class Progress:
         if not known:
             return ""
         value, best = max(known, key=lambda each: sign * each[0])
-        return f"best {metric.name} {value:.3g} (trial {best['trial']}, ε={best['epsilon']:.3g})"
+        where = f"trial {best['trial']}, ε={_padded(float(best['epsilon'] or 0))}"
+        return f"best {metric.name} {_short(value)} ({where})"
 
 
 def _key(row: Row) -> _Key:
@@ -202,7 +216,7 @@ def _styled(verdict: str, before: str = "") -> Text:
 def _details(row: Row) -> str:
     parts = []
     if row["reasons"]:
-        parts.append(str(row["reasons"]).replace(";", ", "))
+        parts.append(str(row["reasons"]).replace(";", ", ").replace("_", " "))
     elif row["cause"]:
         parts.append(str(row["cause"]).splitlines()[-1])
     if row["r_matched"] is not None and row["verdict"] in ("convergent", "nonconvergent"):
@@ -215,15 +229,31 @@ def _details(row: Row) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """A number to three digits, as one says it: ``0.08``, ``5e-4``, ``1200``."""
+    if not isinstance(value, float):
+        return str(value)
+    if value and not 1e-3 <= abs(value) < 1e6:
+        digits, power = f"{value:.2e}".split("e")
+        return f"{float(digits):g}e{int(power)}"
+    return f"{float(f'{value:.3g}'):g}"
 
 
-def _count(n: int, word: str) -> str:
+def _padded(epsilon: float) -> str:
+    """As `_short`, with three decimals where that adds only zeros, so that a column lines up."""
+    short = _short(epsilon)
+    return f"{epsilon:.3f}" if 0 < float(short) == round(epsilon, 3) < 1 else short
+
+
+def counted(n: int, word: str) -> str:
+    """``1 training``, ``2 trainings``."""
     return f"{n} {word}{'' if n == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people: ``45 s``, ``12 min``, ``3.4 h``."""
+    """A length of time for people: ``0.4 s``, ``45 s``, ``12 min``, ``3.4 h``, ``6.5 days``."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        return f"{seconds:.1f} s" if seconds < 3 else f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"

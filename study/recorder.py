@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.job import Point, Unit
+from study.job import Point, Unit, pack_checkpoint
 from study.ledger import Ledger
 from study.progress import label
 from study.table import Row
@@ -40,11 +40,12 @@ class Recorder:
             self._tracker.log_curve(self._run(unit), points)
 
     def ended(self, units: Sequence[Unit], rows: list[Row]) -> None:
-        """Closes the runs, and enters the rows into the ledger."""
+        """Closes the runs, enters the rows into the ledger, and lets the pack's checkpoint go."""
         for unit, row in zip(units, rows, strict=True):
             run, files = self._run(unit), self._folder / unit.folder
             self._tracker.finish_child(run, row, files, failed=row["status"] == "failed")
             self._ledger.record(unit, row)
+        (self._folder / pack_checkpoint(units)).unlink(missing_ok=True)
 
     def _run(self, unit: Unit) -> str:
         """The MLflow run of a unit. What fails while it is set up has ended and never started."""

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from ebm_core.document import dump_yaml
 from ebm_core.errors import ConfigError, Problem
 from study.spec import StudySpec, load_study, warnings
 
 if TYPE_CHECKING:
-    from study.answer import Answer
+    from study.ledger import Ledger
     from study.searcher import Listener
+    from study.tracking import Tracker
 
+# Where the ledger notes with how many trainings it was last reported on.
+_CONCLUDED = "concluded"
 FINISHED, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -30,15 +33,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     given = _arguments(argv)
     try:
-        spec = load_study(given.file, _overrides(given))
-        if given.fresh:
-            spec = _renamed(spec)
+        spec = _read(given)
+        return dry_run(spec, given.workers) if given.dry_run else run(spec, given)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        # what only a rehearsal shows does not know its file
+        print(ConfigError(error.problems, error.source or given.file), file=sys.stderr)
         return REFUSED
-    if given.dry_run:
-        return dry_run(spec, given.workers)
-    return run(spec, given)
+    except KeyboardInterrupt:
+        print(f"\nInterrupted; {_again(given)}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _read(given: argparse.Namespace) -> StudySpec:
+    """The study that is asked for; a fresh one under the first free name: NAME, NAME-2 ..."""
+    changes = _overrides(given)
+    spec = load_study(given.file, changes)
+    name, n = spec.name, 1
+    while given.fresh and spec.folder.exists():
+        n += 1
+        spec = load_study(given.file, {**changes, "name": json.dumps(f"{name}-{n}")})
+    given.name = spec.name if given.fresh else None
+    return spec
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -66,6 +81,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="print the study, its cost and warnings; run nothing",
     )
     parser.add_argument("--no-progress", action="store_true", help="say nothing before the end")
+    # the name that a fresh study was given
+    parser.set_defaults(name=None)
     return parser.parse_args(argv)
 
 
@@ -87,142 +104,146 @@ def _overrides(given: argparse.Namespace) -> Mapping[str, str]:
     return changes
 
 
-def _renamed(spec: StudySpec) -> StudySpec:
-    """The study under the first free name: NAME, or NAME-2 ..."""
-    numbers = range(1, sys.maxsize)
-    names = (spec.name if n == 1 else f"{spec.name}-{n}" for n in numbers)
-    return replace(
-        spec, name=next(name for name in names if not replace(spec, name=name).folder.exists())
-    )
-
-
 def dry_run(spec: StudySpec, wanted_workers: int | None) -> int:
     """Prints the resolved study, what it will cost, and what may surprise; writes nothing."""
-    from study.estimate import estimate
+    from study.estimate import estimate, narrow_directions, rehearse
     from study.launch import members_per_pack, worker_count
-    from study.progress import duration
+    from study.progress import counted, duration
 
-    print(dump_yaml(spec.resolved()))
+    rehearse(spec)
     workers = worker_count(spec, wanted_workers)
     members = members_per_pack(spec, workers)
     cost = estimate(spec, workers, members)
-    trainings = spec.trials * spec.seeds
+    packs = f" in packs of {members}" if members > 1 else ""
+    check = f" and {duration(cost.check_seconds)} for its long run" if spec.long_run.steps else ""
+    print(dump_yaml(spec.resolved()))
     print(
-        f"{trainings} trainings in packs of {members} on {workers} workers: about "
-        f"{duration(cost.study_seconds)} ({duration(cost.training_seconds)} a training, "
-        f"{duration(cost.check_seconds)} its long-run check), "
-        f"about {cost.worker_bytes / 1e9:.1f} GB of memory a worker"
+        f"{counted(spec.trials * spec.seeds, 'training')}{packs} on {counted(workers, 'worker')}: "
+        f"about {duration(cost.study_seconds)} ({duration(cost.training_seconds)} a training"
+        f"{check}), and about {cost.worker_bytes / 1e9:.1f} GB of memory a worker"
     )
     for warning in [*warnings(spec), *narrow_directions(spec, cost.narrowest)]:
         print(f"warning: {warning}")
     return FINISHED
 
 
-def narrow_directions(spec: StudySpec, narrowest: float) -> list[str]:
-    """A warning where chains are wider than the noised data along some direction of the data."""
-    from study.space import probe_points
-
-    probes = [spec.config(point, 0) for point in probe_points(spec.parameters)]
-    bad = [c for c in probes if c.data_epsilon**2 + narrowest**2 < c.epsilon**2]
-    if not bad:
-        return []
-    worst = max(bad, key=lambda config: config.epsilon)
-    return [
-        f"some direction of the data has an sd of {narrowest:.2g}, which with its noise stays "
-        f"under epsilon={worst.epsilon:g}: there chains are wider than the data, and no energy "
-        "can match them (appendix C)"
-    ]
-
-
 def run(spec: StudySpec, given: argparse.Namespace) -> int:
     """Trains what is left of a study, and writes what it leaves."""
-    from study.ledger import Ledger, LedgerError
+    from study.ledger import LedgerError
     from study.mlflow_store import TrackingError
     from study.tracking import Tracker
 
     folder = spec.folder.absolute()
+    experiment = spec.tracking.experiment or spec.name
+    tracker = Tracker(spec.tracking.uri, experiment, spec.name, folder)
     try:
-        ledger = Ledger(spec, folder)
-        tracker = Tracker(
-            spec.tracking.uri, spec.tracking.experiment or spec.name, spec.name, folder
-        )
-        if ledger.complete:
-            print(
-                f"{spec.name} is finished: its {ledger.trainings} trainings are in {spec.folder}. "
-                "Ask for more with --trials, or begin anew with --fresh.\n"
-            )
-            return _conclude(spec, ledger, None, folder)
-        (folder / "study.json").write_text(json.dumps(spec.resolved(), indent=2) + "\n")
-        tracker.open(spec.resolved())
-    except (LedgerError, TrackingError) as error:
+        ledger = _open_ledger(spec, tracker)
+        finished, told = ledger.complete, ledger.study.user_attrs.get(_CONCLUDED)
+        # a finished study leaves MLflow alone, unless it was cut off just before its end
+        concluded = finished and told == len(ledger.rows())
+        if not concluded:
+            tracker.open(spec.resolved())
+    except LedgerError as error:
+        advice = "Give it another name, or begin anew with --fresh."
+        print(f"{given.file}: {error}\n{advice}", file=sys.stderr)
+        return REFUSED
+    except TrackingError as error:
         print(f"{given.file}: {error}", file=sys.stderr)
         return REFUSED
-    _train(spec, ledger, tracker, folder, given)
-    return _conclude(spec, ledger, tracker, folder)
+    if finished:
+        _say_finished(spec, ledger)
+    else:
+        (folder / "study.json").write_text(json.dumps(spec.resolved(), indent=2) + "\n")
+        _train(spec, ledger, tracker, given)
+    return _conclude(spec, ledger, None if concluded else tracker, given)
 
 
-def _train(
-    spec: StudySpec, ledger: Any, tracker: Any, folder: Path, given: argparse.Namespace
-) -> None:
+def _open_ledger(spec: StudySpec, tracker: Tracker) -> Ledger:
+    """The ledger, made last: a study that cannot be run leaves no trace of itself."""
+    from study.estimate import rehearse
+    from study.ledger import FILE, Ledger
+    from study.mlflow_store import artifact_root, connect
+
+    folder = spec.folder.absolute()
+    if (folder / FILE).exists():
+        ledger = Ledger(spec, folder)
+        if not ledger.complete:
+            rehearse(spec)
+        return ledger
+    rehearse(spec)
+    connect(tracker.uri, artifact_root(tracker.uri, folder))
+    return Ledger(spec, folder)
+
+
+def _train(spec: StudySpec, ledger: Ledger, tracker: Tracker, given: argparse.Namespace) -> None:
     from study.launch import run_trainings, worker_count
     from study.progress import Progress
     from study.recorder import Recorder
 
-    workers = worker_count(spec, given.workers)
-    with Progress(ledger, enabled=not given.no_progress) as progress:
+    workers, folder = worker_count(spec, given.workers), spec.folder.absolute()
+    # Ray ends on the first Ctrl-C by itself; a second one is in a hurry, and loses no more
+    with suppress(KeyboardInterrupt), Progress(ledger, not given.no_progress) as progress:
         progress.announce(workers)
         listeners: list[Listener] = [Recorder(tracker, ledger, folder), progress]
         run_trainings(spec, ledger, folder, workers, listeners)
 
 
-def _conclude(spec: StudySpec, ledger: Any, tracker: Any | None, folder: Path) -> int:
+def _conclude(
+    spec: StudySpec, ledger: Ledger, tracker: Tracker | None, given: argparse.Namespace
+) -> int:
     """Writes table and report, closes the MLflow run, and prints the answer."""
     from study import table
     from study.answer import summarize
     from study.report import build
 
+    folder = spec.folder.absolute()
     frame = table.write(ledger.rows(), folder)
     answer = summarize(frame, spec.parameters)
     report = build(spec, frame, folder)
-    complete = ledger.complete
     if tracker is not None:
-        pictures = sorted(folder.glob("*.png"))
-        files = [report, folder / "results.csv", folder / "study.json", *pictures]
+        files = [report, folder / "results.csv", folder / "study.json", *folder.glob("*.png")]
         tracker.close(
             metrics={"trainings": len(frame), **answer.configurations},
             tags={"answer": answer.headline},
             artifacts=files,
             description="\n\n".join(answer.sentences),
-            status="FINISHED" if complete else "KILLED",
+            status="FINISHED" if ledger.complete else "KILLED",
         )
+        ledger.study.set_user_attr(_CONCLUDED, len(frame))
+    print("", *answer.sentences, "", sep="\n")
     failed = int((frame["status"] == "failed").sum())
-    _say(spec, answer, report, complete, failed, len(frame), ledger.trainings)
-    if not complete:
+    if failed:
+        print(f"{failed} of {len(frame)} trainings failed to run; the report says why.")
+    if not ledger.complete:
+        print(f"Stopped after {len(frame)} of {ledger.trainings} trainings; {_again(given)}")
+    _say_where(spec)
+    if not ledger.complete:
         return INTERRUPTED
     return FAILED if failed else FINISHED
 
 
-def _say(
-    spec: StudySpec,
-    answer: Answer,
-    report: Path,
-    complete: bool,
-    failed: int,
-    done: int,
-    trainings: int,
-) -> None:
-    print()
-    for sentence in answer.sentences:
-        print(sentence)
-    print()
-    if failed:
-        print(f"{failed} of {done} trainings failed to run; the report says why.")
-    if not complete:
-        print(f"Stopped after {done} of {trainings} trainings; the same command continues.")
-    shown = spec.folder
-    print(f"Table   {shown / 'results.csv'}")
-    print(f"Report  {shown / report.name}")
-    print(f"MLflow  python -m study.ui {shown if spec.storage != 'studies' else spec.name}")
+def _say_finished(spec: StudySpec, ledger: Ledger) -> None:
+    print(f"{spec.name} is finished: its {len(ledger.rows())} trainings are in {spec.folder}.")
+    # a grid has no more points than it has
+    more = (
+        "Begin anew with" if spec.method == "grid" else "Ask for more with --trials, or anew with"
+    )
+    print(f"{more} --fresh.")
+
+
+def _say_where(spec: StudySpec) -> None:
+    """Where the results lie, and the command that opens MLflow."""
+    print(f"Table   {spec.folder / 'results.csv'}")
+    print(f"Report  {spec.folder / 'report.html'}")
+    shown = spec.name if spec.storage == "studies" else str(spec.folder)
+    print(f"MLflow  python -m study.ui {shlex.quote(shown)}")
+
+
+def _again(given: argparse.Namespace) -> str:
+    """How an interrupted study is continued."""
+    if given.name:
+        return f"the same command with --set name={given.name} in place of --fresh continues."
+    return "the same command continues."
 
 
 if __name__ == "__main__":

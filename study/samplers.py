@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ADAPTIVE = ("tpe", "gp", "nsga2")
 # Trials before an adaptive method has enough to learn from.
 _STARTUP = 10
+# Over the number of trials of any study, so that studies with neighbouring seeds share no draws.
 _MIX = 1_000_003
 
 
@@ -34,14 +35,14 @@ def fixed_points(spec: StudySpec) -> Callable[[int], Point | None]:
     """
     first = list(spec.first_points)
     if spec.method == "grid":
-        points = [p for p in space.grid_points(spec.parameters) if p not in first]
+        points = space.grid_points(spec.parameters)
     elif spec.method == "random":
         points = space.random_points(spec.parameters, spec.trials, spec.seed)
     elif spec.method == "sobol":
         points = space.sobol_points(spec.parameters, spec.trials, spec.seed)
     else:
-        points = space.sobol_points(spec.parameters, startup_trials(spec), spec.seed)
-        points = points[: max(0, startup_trials(spec) - len(first))]
+        spread = max(0, startup_trials(spec) - len(first))
+        points = space.sobol_points(spec.parameters, spread, spec.seed)
     points = [*first, *points]
     return lambda number: points[number] if number < len(points) else None
 

@@ -84,8 +84,7 @@ class TrialEvents(_Unsaved, tune.Callback):
     """Translates Tune's events for listeners that know nothing of Tune.
 
     Args:
-        listeners: Told in this order. What keeps the rows for good comes last, so that an
-            interruption between two of them is made good when the pack is done again.
+        listeners: Told in this order: what records first, what shows after it.
     """
 
     def __init__(self, listeners: Sequence[Listener]) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 from ray import tune
 
 from ebm_core import checkpoint
-from ebm_core.config import make_config, override
-from ebm_core.presets import preset_values
+from ebm_core.config import make_config
 from ebm_core.trainer import Trainer
+from study.base import expand
 from study.job import Assignment, Job
-from study.table import row
+from study.table import CAUSE, TEXT_COLUMNS, row
 
 _CHECKPOINT = "checkpoint.pt"
+# Columns of the table that only a study fills
+_OF_A_STUDY = ("trial", "mlflow_run_id", "long_run", "long_run_departure")
 
 
 class EBMTrainable(tune.Trainable):
@@ -24,9 +26,16 @@ class EBMTrainable(tune.Trainable):
 
         tune.Tuner(EBMTrainable, param_space={"epsilon": tune.loguniform(0.02, 0.4)}).fit()
 
-    whose keys are fields of `TrainConfig`, and ``preset`` (default ``digits``) for the others. It
-    reports the columns of the results table: the verdict and numbers such as
-    ``convergence_score``, as far as they are known.
+    whose keys are fields of `TrainConfig`, and ``preset`` (default ``digits``) for the others.
+    Such a training reports the columns of the results table every `report_interval` updates: the
+    verdict, and numbers such as ``convergence_score``, NaN while they are not known. It runs on as
+    many threads as its trial has CPUs, which Ray sees to. Paths of data are to be absolute, since
+    Ray's workers run in folders of their own.
+
+    Raises:
+        ConfigError: If a flat configuration breaks a rule.
+        CheckpointError: If a training is to go on from the checkpoint of another configuration, as
+            population-based schedulers want it: a verdict is about one configuration.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -45,7 +54,7 @@ class EBMTrainable(tune.Trainable):
         self._work.trainer.save(Path(checkpoint_dir) / _CHECKPOINT)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        self._work.load(Path(checkpoint_dir) / _CHECKPOINT)
+        self._work.trainer.load_state(checkpoint.load(Path(checkpoint_dir) / _CHECKPOINT))
 
 
 class _Assigned:
@@ -64,26 +73,25 @@ class _Assigned:
         rows = self.job.conclude() if done else []
         return {"update": self.trainer.update, "curves": curves, "rows": rows, "done": done}
 
-    def load(self, path: Path) -> None:
-        raise RuntimeError(f"{path}: a study's trainings go on from their own folder")
-
 
 class _Flat:
     """One training from a flat configuration, reported as a row of the table."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        values = dict(config)
-        base = preset_values(values.pop("preset", "digits"))
-        self.trainer = Trainer([make_config(override(base, values))])
+        self.trainer = Trainer([make_config(expand({"preset": "digits", **config}))])
 
     def step(self) -> dict[str, Any]:
-        self.trainer.run(self.trainer.config.report_interval)
-        found = row(self.trainer.result(), None, None, trial=0, seed=0)
-        del found["trial"], found["mlflow_run_id"], found["long_run"], found["long_run_departure"]
-        known = {name: value for name, value in found.items() if value is not None}
-        # Tune's loggers take one set of names for the whole run
-        missing = {name: float("nan") for name in found.keys() - known.keys()}
-        return {**known, **missing, "done": self.trainer.finished}
+        config = self.trainer.config
+        self.trainer.run(config.report_interval)
+        found = row(self.trainer.result(), None, None, trial=0, seed=config.seed)
+        # Tune's loggers take the names of the first report, and numbers for numbers
+        told = {
+            name: _unknown(name) if value is None else value
+            for name, value in found.items()
+            if name not in _OF_A_STUDY
+        }
+        return {**told, "done": self.trainer.finished}
 
-    def load(self, path: Path) -> None:
-        self.trainer.load_state(checkpoint.load(path))
+
+def _unknown(name: str) -> float | str:
+    return "" if name in TEXT_COLUMNS or name == CAUSE else float("nan")

@@ -194,7 +194,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path) -> None:
         text=True,
         start_new_session=True,
     ) as process:
-        wait_for(lambda: list(tmp_path.glob("studies/small/trials/*/*/running.pt")))
+        wait_for(lambda: list(tmp_path.glob("studies/small/trials/*/pack-*.pt")))
         # a terminal tells the whole group
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=120)
