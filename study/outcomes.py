@@ -95,7 +95,7 @@ def reason_counts(frame: pd.DataFrame) -> dict[str, int]:
 
 
 def _telling_reason(text: str) -> str:
-    """The reason that a training is an example of: oscillation, which is the rarest, or the first."""
+    """The reason that a training is an example of: oscillation if it can be, else the first."""
     reasons = reasons_of(text) or ["nonconvergent"]
     return "strong_oscillation" if "strong_oscillation" in reasons else reasons[0]
 

@@ -106,12 +106,14 @@ def test_the_probe_leaves_threads_and_random_numbers_alone() -> None:
     before, state = torch.get_num_threads(), torch.get_rng_state()
     wanted = before + 1
     seen = []
-    spec = spec_of(resources={"cpus_per_trial": wanted})
+
+    def check_seconds(*_: Any) -> float:
+        seen.append(torch.get_num_threads())
+        return 0.0
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            module, "_check_seconds", lambda *_: seen.append(torch.get_num_threads()) or 0.0
-        )
-        estimate(spec, 1, 1)
+        patch.setattr(module, "_check_seconds", check_seconds)
+        estimate(spec_of(resources={"cpus_per_trial": wanted}), 1, 1)
     assert seen == [wanted]
     assert torch.get_num_threads() == before
     assert torch.equal(torch.get_rng_state(), state)
