@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.ledger import Ledger
-from study.sections import Resources
+from study.schema.sections import Resources
 from study.spec import StudySpec
 
 if TYPE_CHECKING:

@@ -118,7 +118,11 @@ def connect(uri: str, artifacts: Path | None) -> Any:
         elif uri.startswith("http"):
             _knock(uri)
         with _known_warnings():
-            return MlflowClient(tracking_uri=uri)
+            client = MlflowClient(tracking_uri=uri)
+            if uri.startswith("http"):
+                # whatever answers there may be no MLflow
+                client.search_experiments(max_results=1)
+            return client
     # Whatever a database driver raises, the user needs to know which address it was
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -8,6 +8,7 @@ from pathlib import Path
 from study.job import Point, Unit, pack_checkpoint
 from study.ledger import Ledger
 from study.progress import label
+from study.space import searched
 from study.table import Row
 from study.tracking import Tracker
 
@@ -51,7 +52,8 @@ class Recorder:
         """The MLflow run of a unit. What fails while it is set up has ended and never started."""
         key = unit.trial, unit.seed
         if key not in self._runs:
-            name = label(unit, self._ledger.spec.seeds)
+            spec = self._ledger.spec
+            name = label(unit, spec.seeds, searched(spec.parameters))
             self._runs[key] = self._tracker.child(unit.trial, unit.seed, unit.config, name)
             self._ledger.set_run(unit, self._runs[key])
         return self._runs[key]

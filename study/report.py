@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ebm_core.errors import ConfigError, Problem
-from study import page
+from study.reporting import page
 from study.spec import from_resolved
 from study.table import CAUSE, COLUMNS, TEXT_COLUMNS
 
@@ -43,7 +43,7 @@ def build(spec: StudySpec, frame: pd.DataFrame, folder: str | Path) -> Path:
 
     folder = Path(folder)
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -193,8 +193,8 @@ def _conclude(
 ) -> int:
     """Writes table and report, closes the MLflow run, and prints the answer."""
     from study import table
-    from study.answer import summarize
     from study.report import build
+    from study.reporting.answer import summarize
 
     folder = spec.folder.absolute()
     frame = table.write(ledger.rows(), folder)

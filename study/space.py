@@ -11,12 +11,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from study.distributions import Choice as Choice
-from study.distributions import Constant as Constant
-from study.distributions import Distribution as Distribution
-from study.distributions import Range as Range
-from study.distributions import Scalar as Scalar
-from study.distributions import parse_distribution as parse_distribution
+from study.schema.distributions import Choice as Choice
+from study.schema.distributions import Constant as Constant
+from study.schema.distributions import Distribution as Distribution
+from study.schema.distributions import Range as Range
+from study.schema.distributions import Scalar as Scalar
+from study.schema.distributions import parse_distribution as parse_distribution
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

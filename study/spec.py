@@ -15,13 +15,14 @@ from typing import Any
 from ebm_core.config import TrainConfig, make_config
 from ebm_core.document import read_document
 from ebm_core.errors import ConfigError, Problem, did_you_mean
-from study import base, checks, sections, space
-from study.cautions import warnings as warnings
-from study.distributions import Distribution, Scalar, parse_distribution
-from study.sections import Constraint as Constraint
-from study.sections import LongRunSpec as LongRunSpec
-from study.sections import Method, Resources, Tracking
-from study.sections import Metric as Metric
+from study import space
+from study.schema import base, checks, sections
+from study.schema.cautions import warnings as warnings
+from study.schema.distributions import Distribution, Scalar, parse_distribution
+from study.schema.sections import Constraint as Constraint
+from study.schema.sections import LongRunSpec as LongRunSpec
+from study.schema.sections import Method, Resources, Tracking
+from study.schema.sections import Metric as Metric
 from study.space import Point
 
 _LARGEST = 2**31 - 1

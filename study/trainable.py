@@ -10,8 +10,8 @@ from ray import tune
 from ebm_core import checkpoint
 from ebm_core.config import make_config
 from ebm_core.trainer import Trainer
-from study.base import expand
 from study.job import Assignment, Job
+from study.schema.base import expand
 from study.table import CAUSE, TEXT_COLUMNS, row
 
 _CHECKPOINT = "checkpoint.pt"

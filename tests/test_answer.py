@@ -11,10 +11,10 @@ from fake_study import digits_frame, frame_of, mixed_frame, row, spec_of
 
 from ebm_core.verdict import Verdict
 from study import table
-from study.advice import ADVICE, next_steps
-from study.answer import Answer, summarize
-from study.outcomes import OUTCOMES, chosen, configurations, reasons_of, tidy
-from study.sentences import number
+from study.reporting.advice import ADVICE, next_steps
+from study.reporting.answer import Answer, summarize
+from study.reporting.outcomes import OUTCOMES, chosen, configurations, reasons_of, tidy
+from study.reporting.sentences import number
 
 EPSILON = spec_of().parameters
 

@@ -15,8 +15,9 @@ from fake_study import EPSILON, digits_frame, frame_of, mixed_frame, row, spec_o
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from study import drawing, table
-from study.figures import curves, overview
+from study import table
+from study.reporting import drawing
+from study.reporting.figures import curves, overview
 
 FOUR = {
     "epsilon": {"distribution": "loguniform", "min": 0.01, "max": 0.4},
@@ -222,9 +223,9 @@ def test_png_is_on_white() -> None:
 
 def test_matplotlib_waits_until_something_is_drawn() -> None:
     code = (
-        "import sys, study.report, study.figures as f\n"
+        "import sys, study.report, study.reporting.figures as f\n"
         "assert not {'matplotlib', 'jinja2', 'torch', 'ray', 'mlflow'} & set(sys.modules)\n"
-        "import study.drawing as d; d.to_svg(d.new_figure(1, 1), '')\n"
+        "import study.reporting.drawing as d; d.to_svg(d.new_figure(1, 1), '')\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
     )
     root = Path(__file__).parents[1]

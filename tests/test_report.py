@@ -13,10 +13,11 @@ import pytest
 from fake_study import digits_frame, frame_of, mixed_frame, row, spec_of, write_files
 from PIL import Image
 
-from study import page, table
-from study.answer import summarize
-from study.outcomes import tidy
+from study import table
 from study.report import build, main
+from study.reporting import page
+from study.reporting.answer import summarize
+from study.reporting.outcomes import tidy
 
 SECTIONS = [
     "The study at a glance",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ebm_core.errors import ConfigError
 from study import space
-from study.distributions import Choice, Constant, Range, parse_distribution
+from study.schema.distributions import Choice, Constant, Range, parse_distribution
 
 FEW = settings(max_examples=100, deadline=None, derandomize=True)
 QUANTA = (1e-3, 0.05, 0.1, 0.3, 2, 7, 100)

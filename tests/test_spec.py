@@ -15,7 +15,7 @@ from ebm_core.config import make_config
 from ebm_core.errors import ConfigError
 from ebm_core.presets import preset
 from study import spec as study_spec
-from study.sections import read_constraint
+from study.schema.sections import read_constraint
 from study.spec import from_resolved, load_study
 
 pytestmark = pytest.mark.usefixtures("study_file")

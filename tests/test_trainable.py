@@ -13,9 +13,9 @@ import torch
 
 from ebm_core.config import make_config
 from ebm_core.errors import CheckpointError, ConfigError
-from study.base import expand
 from study.job import Assignment, Unit
 from study.launch import _ENVIRONMENT
+from study.schema.base import expand
 from study.table import NUMERIC_COLUMNS, TEXT_COLUMNS
 from study.trainable import EBMTrainable
 

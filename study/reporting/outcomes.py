@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from study.advice import ADVICE
+from study.reporting.advice import ADVICE
 from study.space import Parameters, searched
 from study.table import CAUSE, COLUMNS, NUMERIC_COLUMNS, TEXT_COLUMNS
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from study.outcomes import OUTCOMES
-from study.sentences import number
+from study.reporting.outcomes import OUTCOMES
+from study.reporting.sentences import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

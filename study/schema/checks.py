@@ -15,9 +15,9 @@ from typing import Any
 from ebm_core.config import MEMBER_FIELDS, TrainConfig, file_problems, make_config
 from ebm_core.errors import ConfigError, Problem, did_you_mean
 from study import space
-from study.base import SEARCHABLE, WHOLE, values_at
-from study.distributions import Choice, Range
-from study.sections import Constraint, LongRunSpec, Metric, Resources, Tracking
+from study.schema.base import SEARCHABLE, WHOLE, values_at
+from study.schema.distributions import Choice, Range
+from study.schema.sections import Constraint, LongRunSpec, Metric, Resources, Tracking
 from study.space import Parameters, Point
 from study.table import PLANE_COLUMNS
 

@@ -13,12 +13,12 @@ import pandas as pd
 
 from ebm_core.config import Band
 from ebm_core.verdict import MARGIN_FLOOR, PAPER_BAND, Thresholds
-from study import drawing
-from study.answer import axis_answer
-from study.distributions import Distribution, Range
-from study.drawing import INKS
-from study.outcomes import axes_of, chosen, configurations, is_numeric, tidy
-from study.sentences import number
+from study.reporting import drawing
+from study.reporting.answer import axis_answer
+from study.reporting.drawing import INKS
+from study.reporting.outcomes import axes_of, chosen, configurations, is_numeric, tidy
+from study.reporting.sentences import number
+from study.schema.distributions import Distribution, Range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

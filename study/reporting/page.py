@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import ebm_core
-from study import drawing, figures
-from study.advice import ADVICE
-from study.answer import Answer, summarize
-from study.columns import table
-from study.outcomes import OUTCOMES, axes_of, chosen, reasons_of, tidy
-from study.sentences import counted, listed, number
+from study.reporting import drawing, figures
+from study.reporting.advice import ADVICE
+from study.reporting.answer import Answer, summarize
+from study.reporting.columns import table
+from study.reporting.outcomes import OUTCOMES, axes_of, chosen, reasons_of, tidy
+from study.reporting.sentences import counted, listed, number
 
 if TYPE_CHECKING:
     from study.spec import StudySpec

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from study.advice import ADVICE
-from study.outcomes import ASSESSED, count_outcomes, is_numeric
+from study.reporting.advice import ADVICE
+from study.reporting.outcomes import ASSESSED, count_outcomes, is_numeric
 
 if TYPE_CHECKING:
-    from study.answer import Agreement, AxisAnswer
+    from study.reporting.answer import Agreement, AxisAnswer
 
 
 def number(value: float) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from study import sentences
-from study.outcomes import (
+from study.reporting import sentences
+from study.reporting.outcomes import (
     ASSESSED,
     axes_of,
     configurations,

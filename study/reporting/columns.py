@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from study.outcomes import OUTCOMES, is_numeric, reasons_of
-from study.sentences import number
+from study.reporting.outcomes import OUTCOMES, is_numeric, reasons_of
+from study.reporting.sentences import number
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The parts of a study file: how each is read, and what must hold between them."""
