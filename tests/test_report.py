@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_study import digits_frame, frame_of, mixed_frame, row, spec_of, write_files
+from fake_study import EPSILON, digits_frame, frame_of, mixed_frame, row, spec_of, write_files
 from PIL import Image
 
 from study import table
@@ -295,3 +295,10 @@ def test_an_unknown_name_ends_with_2(
     monkeypatch.chdir(tmp_path)
     assert main(["nowhere"]) == 2
     assert "studies/nowhere" in capsys.readouterr().err
+
+
+def test_a_study_in_which_all_failed_has_a_report(tmp_path: Path) -> None:
+    frame = frame_of([row(0, "", status="failed", cause="no such GPU")])
+    page = build(spec_of(EPSILON), frame, tmp_path).read_text()
+    assert "no such GPU" in page
+    assert (tmp_path / "overview.png").exists()

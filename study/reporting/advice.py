@@ -76,7 +76,7 @@ ADVICE: dict[str, Advice] = {
     ),
     "failed": Advice(
         "The training did not run to its end, for a cause outside of learning.",
-        "Mend the cause that is named and give the same command again: it continues the study.",
+        "Mend the cause that is named, then begin anew with --fresh; the others stay as they are.",
     ),
 }
 

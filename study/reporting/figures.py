@@ -129,8 +129,10 @@ def _panels(frame: pd.DataFrame, base: Mapping[str, Any]) -> list[Panel]:
 def _over_axis(
     frame: pd.DataFrame, name: str, distribution: Distribution, panels: Sequence[Panel]
 ) -> Figure:
-    figure = drawing.new_figure(9.6, 0.8 + 1.7 * len(panels))
-    column = drawing.subplots(figure, max(1, len(panels)), 1, sharex=True)
+    # without any panel, one empty one: a study in which all failed still has a picture
+    height = max(1, len(panels))
+    figure = drawing.new_figure(9.6, 0.8 + 1.7 * height)
+    column = drawing.subplots(figure, height, 1, sharex=True)
     answer = axis_answer(configurations(frame, [name]), name)
     x = _place(column[0, 0], "x", frame[name], distribution)
     for ax, panel in zip(column[:, 0], panels, strict=False):
