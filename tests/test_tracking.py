@@ -345,20 +345,20 @@ def test_two_studies_may_create_one_database_and_say_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("uri", "absolute", "database"),
     [
-        ("sqlite:///a.db", "sqlite:////work/a.db", "/work/a.db"),
+        ("sqlite:///a.db", "sqlite:////data/a.db", "/data/a.db"),
         (
             "sqlite:///a b/c%25.db?timeout=9",
-            "sqlite:////work/a b/c%25.db?timeout=9",
-            "/work/a b/c%.db",
+            "sqlite:////data/a b/c%25.db?timeout=9",
+            "/data/a b/c%.db",
         ),
         ("sqlite:////else/a.db", "sqlite:////else/a.db", "/else/a.db"),
         ("http://host:5000", "http://host:5000", None),
         ("postgresql://user@host/name", "postgresql://user@host/name", None),
-        ("mlruns", "file:///work/mlruns", None),
+        ("mlruns", "file:///data/mlruns", None),
     ],
 )
 def test_addresses_do_not_depend_on_the_working_directory(uri, absolute, database, monkeypatch):
-    monkeypatch.setattr("os.getcwd", lambda: "/work")
+    monkeypatch.setattr("os.getcwd", lambda: "/data")
     assert absolute_uri(uri) == absolute
     assert absolute_uri(absolute) == absolute
     assert database_path(absolute) == (Path(database) if database else None)

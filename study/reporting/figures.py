@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -260,5 +261,7 @@ def _traces(rows: Sequence[pd.Series], folder: Path, band: Band) -> Figure:
         # what breaks off leaves the picture, instead of flattening all others
         d_top, _, r_top = (max(values) for values in zip(*tops, strict=True))
         grid[0, 0].set_ylim(-1.2 * d_top, 1.2 * d_top)
+        tick = 10.0 ** math.floor(math.log10(max(d_top, 1e-12)))
+        grid[0, 0].set_yticks([-tick, 0, tick])  # more of them run into each other about 0
         grid[1, 0].set_ylim(min(low for _, low, _ in tops) / 1.5, 2 * r_top)
     return figure
