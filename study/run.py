@@ -184,6 +184,9 @@ def _train(spec: StudySpec, ledger: Ledger, tracker: Tracker, given: argparse.Na
     # Ray ends on the first Ctrl-C by itself; a second one is in a hurry, and loses no more
     with suppress(KeyboardInterrupt), Progress(ledger, not given.no_progress) as progress:
         progress.announce(workers)
+        if not given.no_progress:
+            for warning in warnings(spec):
+                print(f"warning: {warning}", file=sys.stderr)
         listeners: list[Listener] = [Recorder(tracker, ledger, folder), progress]
         run_trainings(spec, ledger, folder, workers, listeners)
 

@@ -164,6 +164,10 @@ def test_an_ordinary_study_has_no_warnings() -> None:
             " the bank burns in until 1563",
         ),
         (
+            {"base__data": "{name: digits, size: 12}"},
+            "network at epsilon=0.01: the first layer of mlp has 96 units for 144 numbers",
+        ),
+        (
             {"base__device": "cpu", "resources__gpus_per_trial": "1"},
             "resources.gpus_per_trial is over 0, but base.device is cpu",
         ),

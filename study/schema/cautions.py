@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,13 @@ def warnings(spec: StudySpec) -> list[str]:
     direction that varies less than epsilon, is not looked at.
     """
     probes = [(point, spec.config(point, 0)) for point in space.probe_points(spec.parameters)]
-    return [*_noise(probes), *_annealing(spec, probes), *_window(probes), *_device(spec)]
+    return [
+        *_noise(probes),
+        *_annealing(spec, probes),
+        *_window(probes),
+        *_width(probes),
+        *_device(spec),
+    ]
 
 
 _Probes = list[tuple[Point, TrainConfig]]
@@ -70,6 +77,19 @@ def _window(probes: _Probes) -> Iterator[str]:
                 f" {start}, but the bank burns in until {config.burn_in_updates}"
             )
             return
+
+
+def _width(probes: _Probes) -> Iterator[str]:
+    for point, config in probes:
+        widths, shape = getattr(config.network, "widths", None), config.data.shape
+        if config.network.name != "mlp" or shape is None or widths[0] >= math.prod(shape):
+            continue
+        yield (
+            f"network{_where(point)}: the first layer of mlp has {widths[0]} units for"
+            f" {math.prod(shape)} numbers, so that the energy is constant along some directions;"
+            " chains wander off there without end, unseen by r and d"
+        )
+        return
 
 
 def _device(spec: StudySpec) -> Iterator[str]:
