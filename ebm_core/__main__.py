@@ -115,7 +115,8 @@ def _diagnose(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "diagnose",
         help="judge series of d and r",
         description="Judges series of d and r, from traces.npz of a training (with config.yaml "
-        "beside it) or from any npz or csv file with columns d and r.",
+        "beside it) or from any npz or csv file with columns d and r. Constants given here take "
+        "precedence over those of config.yaml.",
     )
     parser.add_argument("file", metavar="FILE", help="npz file, or csv file with a head line")
     parser.add_argument("--epsilon", type=_positive, metavar="X", help="Langevin noise sd")
@@ -128,7 +129,6 @@ def _diagnose(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument(
         "--constant-from",
         type=_whole(0),
-        default=0,
         metavar="N",
         help="first update at the final learning rate",
     )

@@ -16,6 +16,7 @@ from ebm_core.files import replacing
 from ebm_core.pack import Pack, write_pack
 from ebm_core.result import RunResult, Series
 from ebm_core.schedule import learning_rate
+from ebm_core.verdict import Assessment
 
 TRACES = "traces.npz"
 CONFIG = "config.yaml"
@@ -34,9 +35,9 @@ def write_artifacts(
         pack: What it was trained as a part of, if it is to be repeated from here.
 
     Returns:
-        The files: ``traces.npz`` with ``update``, ``d``, ``r``, ``r_rms`` and ``gamma`` (one value
-        an update each), ``config.yaml``, ``pack.yaml`` with `pack`, ``diagnostics.png``, and
-        ``landscape.png`` for data in the plane or ``samples.png`` for images.
+        The files: ``traces.npz``, see `write_traces`, ``config.yaml``, ``pack.yaml`` with `pack`,
+        ``diagnostics.png``, and ``landscape.png`` for data in the plane or ``samples.png`` for
+        images.
     """
     folder = Path(folder)
     written = [write_traces(result, folder / TRACES), write_config(result.config, folder / CONFIG)]
@@ -58,8 +59,14 @@ def _sample_count(width: int) -> int:
 
 
 def write_traces(result: RunResult, path: str | Path) -> Path:
-    """Writes the series of a training as an npz file."""
+    """Writes the series of a training as an npz file.
+
+    It holds ``update``, ``d``, ``r``, ``r_rms`` and ``gamma``, one value an update each, and of a
+    training that diverged the text ``diverged_cause`` and the update ``diverged_at``: empty and -1
+    for any other.
+    """
     path = Path(path)
+    cause, update = _divergence(result.assessment)
     with replacing(path) as temporary:
         np.savez_compressed(
             temporary,
@@ -68,8 +75,17 @@ def write_traces(result: RunResult, path: str | Path) -> Path:
             d=result.d,
             r=result.r,
             r_rms=result.r_rms,
+            diverged_cause=np.array(cause),
+            diverged_at=np.array(update),
         )
     return path
+
+
+def _divergence(assessment: Assessment) -> tuple[str, int]:
+    if assessment.verdict != "diverged":
+        return "", -1
+    cause, _, update = assessment.missing[0].rpartition(" at update ")
+    return cause, int(update)
 
 
 def learning_rates(config: TrainConfig, updates: int) -> Series:

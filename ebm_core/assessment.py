@@ -25,6 +25,9 @@ class Thresholds:
             little too high to be harmless show 0.5, strong oscillation 0.7 to 0.9.
         balance: Largest |mean d| / sd d: runs whose long chains hold stay well inside, those whose
             chains lag behind the data lie at 1 to 8.
+        adherence: Least share of updates with r inside the band.
+        spread: Largest ratio of sd d between the halves of the window. Halves of a settled series
+            differ by a few per cent, also where its tails are heavy.
         drift: Largest change of r over the window, as a share of its mean: a third of the width of
             the band, so that r could not cross it within three windows.
         least_updates: Fewer updates to be judged than this have no verdict: the bound on fifteen
@@ -38,6 +41,8 @@ class Thresholds:
     oscillation: float = 0.25
     shared: float = 0.3
     balance: float = 0.5
+    adherence: float = 0.5
+    spread: float = 3.0
     drift: float = 0.2
     least_updates: int = 100
     frozen_share: float = 0.01
@@ -47,6 +52,8 @@ class Thresholds:
         for name, value in vars(self).items():
             if not value > 0:
                 raise ValueError(f"`{name} > 0` must hold, but got {name}={value!r}")
+        if self.adherence >= 1:
+            raise ValueError(f"`adherence < 1` must hold, but got adherence={self.adherence!r}")
 
 
 @dataclass(frozen=True)

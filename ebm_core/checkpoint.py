@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,19 @@ def save(state: dict[str, Any], path: str | Path) -> Path:
     return path
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load(
+    path: str | Path, device: torch.device | str = "cpu", keys: Collection[str] = ()
+) -> dict[str, Any]:
     """Reads a checkpoint; nothing in it is executed.
 
     Args:
         path: File that `save` wrote.
         device: Where the tensors go.
+        keys: What it must hold.
 
     Raises:
-        CheckpointError: If the file is missing, damaged, or no checkpoint of this package.
+        CheckpointError: If the file is missing, damaged, or no checkpoint of this package, or
+            lacks one of the keys.
     """
     path = Path(path)
     if not path.is_file():
@@ -63,6 +68,9 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{path}: `format == {FORMAT}` must hold, got {found!r}")
+    missing = [key for key in keys if key not in state]
+    if missing:
+        raise CheckpointError(f"{path}: no whole checkpoint: it lacks {', '.join(missing)}")
     return state
 
 

@@ -51,6 +51,9 @@ MEMBER_FIELDS = frozenset(
     }
 )
 
+# Half the square of any less is no normal number.
+_LEAST_EPSILON = {"float32": 1e-18, "float64": 1e-153}
+
 
 class TrainConfig(Section):
     """One training of one energy-based model; immutable.
@@ -70,7 +73,7 @@ class TrainConfig(Section):
         chain_start: Where chains start: ``persistent`` bank, ``data``, ``uniform``, ``gaussian``.
         bank_size: States of the persistent bank.
         bank_start: What the bank holds at first, and what reinitialized states are drawn from.
-        start_scale: Half width of uniform and sd of Gaussian starts, units of x.
+        start_scale: Half width of uniform and sd of Gaussian starts, units of x; up to 1e6.
         reinit_share: Probability that a state drawn from the bank is started anew.
         batch_size: Positive samples, and chains, of one update.
         updates: Parameter updates of the whole training.
@@ -97,7 +100,7 @@ class TrainConfig(Section):
     chain_start: Literal["persistent", "data", "uniform", "gaussian"] = "persistent"
     bank_size: PositiveInt = 10_000
     bank_start: Literal["uniform", "gaussian", "data"] = "uniform"
-    start_scale: float = Field(default=1.0, gt=0)
+    start_scale: float = Field(default=1.0, gt=0, le=1e6)
     reinit_share: float = Field(default=0.0, ge=0, le=1)
     batch_size: PositiveInt = 100
     updates: PositiveInt = 10_000
@@ -177,6 +180,13 @@ def _one_start_rate(config: TrainConfig) -> Iterator[Problem]:
         yield Problem("gamma_start_ratio", rule, config.gamma_start_ratio)
 
 
+def _temperature_is_a_number(config: TrainConfig) -> Iterator[Problem]:
+    least = _LEAST_EPSILON[config.precision]
+    if config.epsilon < least:
+        rule = f"must be at least {least:g}, since its square must not vanish in"
+        yield Problem("epsilon", f"{rule} {config.precision}", config.epsilon)
+
+
 def _law_has_density(config: TrainConfig) -> Iterator[Problem]:
     if config.eps_data_ratio == 0 and config.data.name not in ("gmm", "rings"):
         rule = "must be over 0 for a finite data set, whose law has no density without noise"
@@ -212,6 +222,7 @@ def _network_fits(config: TrainConfig) -> Iterator[Problem]:
 # Rules between fields, each with the fields that it looks at.
 _RULES: tuple[tuple[frozenset[str], Callable[[TrainConfig], Iterator[Problem]]], ...] = (
     (frozenset({"gamma_start", "gamma_start_ratio"}), _one_start_rate),
+    (frozenset({"epsilon", "precision"}), _temperature_is_a_number),
     (frozenset({"data", "eps_data_ratio"}), _law_has_density),
     (frozenset({"anneal_updates", "window", "updates"}), _window_after_annealing),
     (frozenset({"chain_start", "bank_size", "batch_size"}), _bank_holds_a_batch),

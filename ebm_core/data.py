@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ebm_core.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image as Pillow
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
@@ -25,7 +29,7 @@ class Dataset(Protocol):
         ...
 
     def to(self, device: torch.device) -> Self:
-        """The same data set, ready to draw on a device."""
+        """A data set of the same law, ready to draw on a device; this one stays where it is."""
         ...
 
 
@@ -34,6 +38,11 @@ class PlaneLaw(Dataset, Protocol):
 
     sd: float
     extent: float
+
+    @property
+    def device(self) -> torch.device:
+        """Where its densities are computed."""
+        ...
 
     def log_density(self, x: Tensor, sd: float) -> Tensor:
         """log q at x, shape (n, 2) to (n,), for component sd `sd`."""
@@ -77,9 +86,14 @@ class Gmm:
         self.sd = sd
         self.extent = radius + 8 * sd
 
+    @property
+    def device(self) -> torch.device:
+        return self.means.device
+
     def to(self, device: torch.device) -> Self:
-        self.means = self.means.to(device)
-        return self
+        moved = copy.copy(self)
+        moved.means = self.means.to(device)
+        return moved
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         device = generator.device
@@ -104,9 +118,14 @@ class Rings:
         self.sd = sd
         self.extent = rings + 6 * sd
 
+    @property
+    def device(self) -> torch.device:
+        return self.radii.device
+
     def to(self, device: torch.device) -> Self:
-        self.radii = self.radii.to(device)
-        return self
+        moved = copy.copy(self)
+        moved.radii = self.radii.to(device)
+        return moved
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         device = generator.device
@@ -141,20 +160,21 @@ class Samples:
         x: Samples, shape (n, *shape).
 
     Raises:
-        DataError: If there are none, or some value is not finite.
+        DataError: If there are none, or some value is not finite as float32.
     """
 
     def __init__(self, x: Tensor) -> None:
         if x.dim() < 2 or len(x) == 0:
             raise DataError(f"samples must have shape (n, *shape), but got {tuple(x.shape)}")
-        if not torch.isfinite(x).all():
-            raise DataError("samples must be finite, but some values are NaN or infinite")
         self.x = x.float().contiguous()
+        if not torch.isfinite(self.x).all():
+            raise DataError("samples must be finite as float32, but some are NaN or infinite")
         self.shape = tuple(x.shape[1:])
 
     def to(self, device: torch.device) -> Self:
-        self.x = self.x.to(device)
-        return self
+        moved = copy.copy(self)
+        moved.x = self.x.to(device)
+        return moved
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         which = torch.randint(len(self.x), (n,), generator=generator, device=generator.device)
@@ -176,9 +196,15 @@ def load_data(config: Any) -> Dataset:
         return Rings(config.rings, config.sd)
     if config.name == "digits":
         return Samples(_digits(config.size))
+    path = Path(config.path).expanduser()
     if config.name == "array":
-        return Samples(_array(Path(config.path).expanduser(), config.key))
-    return Samples(_image_folder(Path(config.path).expanduser(), config.size, config.channels))
+        array = _array(path, config.key)
+    else:
+        array = _image_folder(path, config.size, config.channels)
+    try:
+        return Samples(array)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def is_plane_law(dataset: Dataset) -> TypeGuard[PlaneLaw]:
@@ -214,7 +240,8 @@ def _array(path: Path, key: str | None) -> Tensor:
     if isinstance(array, np.ndarray):
         if array.dtype.kind not in "iuf":
             raise DataError(f"{path}: must hold real numbers, got {array.dtype}")
-        array = torch.from_numpy(array.astype(np.float32))
+        with np.errstate(over="ignore"):  # `Samples` refuses what is too large
+            array = torch.from_numpy(array.astype(np.float32))
     if array.is_complex() or array.dtype == torch.bool:
         raise DataError(f"{path}: must hold real numbers, got {array.dtype}")
     return array[:, None] if array.dim() == 1 else array
@@ -252,15 +279,34 @@ def _image_folder(folder: Path, size: int, channels: int) -> Tensor:
 
 
 def _read_image(path: Path, size: int, channels: int) -> Tensor:
+    """One image, shape (channels, size, size), from -1 to 1.
+
+    Grey of 16 bit is reduced to 8 bit; what is transparent lies on white.
+    """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            plain = upright.convert("RGB" if channels == 3 else "L")
-            square = ImageOps.fit(plain, (size, size), Image.Resampling.LANCZOS)
+            plain = _plain(ImageOps.exif_transpose(image))
+            coloured = plain.convert("RGB" if channels == 3 else "L")
+            square = ImageOps.fit(coloured, (size, size), Image.Resampling.LANCZOS)
     # the kinds of error that Pillow's readers raise for damaged and for enormous files
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read as an image: {error}") from error
     pixels = torch.from_numpy(np.asarray(square, dtype=np.float32) / 127.5 - 1)
     return pixels.reshape(size, size, channels).permute(2, 0, 1)
+
+
+def _plain(image: Pillow.Image) -> Pillow.Image:
+    """An image that is opaque and has 8 bit a channel; `ValueError` where no range is known."""
+    from PIL import Image
+
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode} has no black and white; save it with 8 or 16 bit")
+    if image.mode.startswith("I;16"):
+        # 65535 = 257 * 255
+        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    if not image.has_transparency_data:
+        return image
+    colours = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)

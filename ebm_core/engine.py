@@ -155,12 +155,15 @@ def make_engine(module: nn.Module, members: int, path: str | None = None) -> Eng
         path: A path chosen before, as kept in a checkpoint; None to choose one.
 
     Raises:
-        EnergyError: If there is no such path.
+        EnergyError: If there is no such path, or it does not suit the module.
     """
     if path is None:
         path = _choose(module, members)
     if path not in _PATHS:
         raise EnergyError(f"engine path must be one of {', '.join(_PATHS)}, got {path!r}")
+    if path == ClosedFormMlp.path and not ClosedFormMlp.fits(module):
+        rule = "must be vmap or loop for all but a perceptron with weights all its own"
+        raise EnergyError(f"engine path {rule}, got {path!r} for a {type(module).__name__}")
     # functional_call swaps parameters in and out of the module: keep one that nobody else holds
     engine: Engine = _PATHS[path](copy.deepcopy(module).requires_grad_(False))
     return engine

@@ -196,7 +196,7 @@ def check(
     steps: int = 2_000,
     chains: int = 256,
     dataset: Dataset | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> LongRun:
     """The long-run check of a training; `long_run` with all that it needs drawn.
 
@@ -205,13 +205,14 @@ def check(
         steps: Length of the chains; 0 runs none.
         chains: Number of chains from each start.
         dataset: The data set, if it is not the configured one.
-        seed: Of every draw.
+        seed: Of every draw; that of the training if None.
     """
     if steps == 0:
         return LongRun.not_run("no steps were asked for")
     if result.assessment.verdict in ("diverged", "collapsed"):
         return LongRun.not_run(f"learning {result.assessment.verdict}")
     config, device = result.config, result.chains.device
+    seed = config.seed if seed is None else seed
     dataset = (dataset or load_data(config.data)).to(device)
     short_run = short_run_samples(result, _REFERENCE_SAMPLES, dataset, seed)
     rng = generator(seed, Stream.EVALUATION, 3, device)

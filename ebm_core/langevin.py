@@ -123,6 +123,9 @@ def run_langevin(
     Metropolis-Hastings probability for the target ``exp(-F / T)``, ``T = epsilon**2 / 2``, and so
     has the target as its law; the unadjusted one has the law of its discretization.
 
+    Adjusted chains want energies and states in float64: what decides is a difference of energies
+    over T, of which float32 leaves little but rounding where epsilon is small.
+
     Args:
         energy: F, (n, *shape) to (n,).
         x: Initial states, shape (n, *shape); not changed.

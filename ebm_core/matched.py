@@ -103,7 +103,7 @@ def _of_law(law: PlaneLaw, epsilon: float, data_epsilon: float) -> MatchedGradie
     sd = math.hypot(law.sd, data_epsilon)
     extent = law.extent + 6 * (sd - law.sd)
     points = min(2000, max(200, math.ceil(10 * extent / sd)))
-    x = plane_grid(extent, points).requires_grad_()
+    x = plane_grid(extent, points, law.device).requires_grad_()
     log_q = law.log_density(x, sd)
     (score,) = torch.autograd.grad(log_q.sum(), x, create_graph=True)
     magnitude = score.norm(dim=1).detach()
@@ -112,7 +112,8 @@ def _of_law(law: PlaneLaw, epsilon: float, data_epsilon: float) -> MatchedGradie
     curvature = -(bend * unit).sum(1)
     weight = torch.softmax(log_q.detach(), dim=0)
     mean = weight @ (spread_correction(epsilon**2 * curvature) * magnitude)
-    spread = x.detach().T @ (weight[:, None] * x.detach())
+    centred = x.detach() - weight @ x.detach()
+    spread = centred.T @ (weight[:, None] * centred)
     floor = gaussian_floor(torch.linalg.eigvalsh(spread), epsilon)
     return MatchedGradient(float(mean) * epsilon**2 / 2, floor)
 

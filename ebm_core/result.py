@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,17 +66,19 @@ def judge(
         matched: r* and floor of the data.
         divergence: What the trainer saw that d and r do not show.
     """
-    return assess(
-        d,
-        r,
-        epsilon=config.epsilon,
-        dimensions=dimensions,
-        eps_data_ratio=config.eps_data_ratio,
-        r_star=matched.r_star,
-        r_floor=matched.floor,
-        band=config.band,
-        window=config.window,
-        constant_from=config.constant_from,
-        burn_in_updates=config.burn_in_updates,
-        divergence=divergence,
-    )
+    return assess(d, r, **constants(config, dimensions, matched), divergence=divergence)
+
+
+def constants(config: TrainConfig, dimensions: int, matched: MatchedGradient) -> dict[str, Any]:
+    """What `verdict.assess` has to know of a training beside its series; see `judge`."""
+    return {
+        "epsilon": config.epsilon,
+        "dimensions": dimensions,
+        "eps_data_ratio": config.eps_data_ratio,
+        "r_star": matched.r_star,
+        "r_floor": matched.floor,
+        "band": config.band,
+        "window": config.window,
+        "constant_from": config.constant_from,
+        "burn_in_updates": config.burn_in_updates,
+    }

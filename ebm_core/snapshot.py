@@ -20,9 +20,9 @@ def picked(tree: Any, members: slice) -> Any:
 
 
 def moved(tree: Any, device: torch.device) -> Any:
-    """A tree with all its tensors on a device."""
+    """A copy of a tree with all its tensors on a device."""
     if isinstance(tree, Tensor):
-        return tree.to(device)
+        return tree.to(device, copy=True)
     if isinstance(tree, dict):
         return {key: moved(value, device) for key, value in tree.items()}
     return tree

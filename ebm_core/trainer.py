@@ -31,6 +31,19 @@ STATE_LIMIT = 100.0
 # A collapse is looked for at multiples of this many updates.
 COLLAPSE_INTERVAL = 100
 
+# What `Trainer.state` holds.
+STATE_KEYS = (
+    "configs",
+    "engine_path",
+    "update",
+    "seconds",
+    "parameters",
+    "moments",
+    "states",
+    "vitals",
+    "records",
+)
+
 EnergySource = nn.Module | Callable[[], nn.Module]
 
 
@@ -128,7 +141,9 @@ class Trainer:
         if isinstance(energy, nn.Module):
             module = module_with(energy, stack_parameters([energy]), 0)
         else:
-            with torch.random.fork_rng(devices=[]):
+            # seeding reaches the generators of GPUs, too
+            devices = [self.device] if self.device.type == "cuda" else []
+            with torch.random.fork_rng(devices):
                 seed = generator(config.seed, Stream.INITIALIZATION, 0).initial_seed()
                 torch.manual_seed(seed)
                 module = energy() if energy else build_energy(config.network, self.dataset.shape)
@@ -333,9 +348,9 @@ class Trainer:
             device: To go on elsewhere than where the training ran; bits may differ then.
 
         Raises:
-            CheckpointError: If the file is unreadable, or holds something else.
+            CheckpointError: If the file is unreadable or incomplete, or holds something else.
         """
-        state = checkpoint.load(path)
+        state = checkpoint.load(path, keys=STATE_KEYS)
         change = {} if device is None else {"device": device}
         state["configs"] = [{**values, **change} for values in state["configs"]]
         configs = [make_config(values, source=str(path)) for values in state["configs"]]

@@ -10,7 +10,7 @@ from ebm_core import checkpoint
 from ebm_core.config import TrainConfig
 from ebm_core.data import Dataset
 from ebm_core.result import RunResult
-from ebm_core.trainer import EnergySource, Trainer
+from ebm_core.trainer import STATE_KEYS, EnergySource, Trainer
 
 OnReport = Callable[[Trainer], bool | None]
 
@@ -41,7 +41,7 @@ def train_members(
     """
     trainer = Trainer(configs, energy, dataset, engine_path)
     if resume_from is not None:
-        trainer.load_state(checkpoint.load(resume_from))
+        trainer.load_state(checkpoint.load(resume_from, keys=STATE_KEYS))
     report, save = trainer.config.report_interval, trainer.config.checkpoint_interval
     while not trainer.finished:
         trainer.run(min(n - trainer.update % n for n in (report, save)))

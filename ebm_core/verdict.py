@@ -138,6 +138,7 @@ def assess(
     missing += [*_dead("d", wd, limits), *_dead("r", wr, limits)]
     if math.isnan(scale):
         missing.append("r* is not known, which the band needs")
+    missing = missing or _unsteady(wd, limits)
     return _judged(found, missing, band, scale, limits)
 
 
@@ -241,6 +242,16 @@ def _dead(name: str, series: Array, limits: Thresholds) -> list[str]:
     return []
 
 
+def _unsteady(d: Array, limits: Thresholds) -> list[str]:
+    """Whether d is of one kind throughout the window, as its statistics suppose."""
+    if d.size < 4:
+        return []
+    before, after = (float(half.std()) for half in np.array_split(d, 2))
+    if max(before, after) > limits.spread * min(before, after):
+        return [f"the spread of d changes from sd {before:.3g} to {after:.3g} within the window"]
+    return []
+
+
 def _judged(
     found: Assessment, missing: list[str], band: Band, scale: float, limits: Thresholds
 ) -> Assessment:
@@ -276,8 +287,10 @@ def _requirements(
     level = evidence["r"] / scale
     tolerance = (band.high - band.low) / 2
     above_low, under_high = (level - band.low) / tolerance, (band.high - level) / tolerance
+    # a mean inside the band says nothing of an r that jumps from under it to over it
+    inside = (evidence["r_band_adherence"] - limits.adherence) / (1 - limits.adherence)
     raw = {
-        "r_in_band": min(above_low, under_high),
+        "r_in_band": min(above_low, under_high, inside),
         "d_balanced": 1 - abs(evidence["d_balance"]) / limits.balance,
         "oscillation_weak": _swing_room(swing, limits),
         "r_level": 1 - abs(evidence["r_drift"]) / limits.drift,

@@ -152,7 +152,9 @@ class Job:
         result = self.trainer.result(member)
         long_run, plane = evaluated(result, self.assignment, dataset)
         folder = self.folder / unit.folder
-        configs = tuple(self.trainer.configs)
+        # the device that was used, not how it was chosen: others draw other numbers
+        device = str(self.trainer.device)
+        configs = tuple(config.with_(device=device) for config in self.trainer.configs)
         pack = Pack(configs, member, self.threads, self.trainer.engine.path)
         write_artifacts(result, folder, dataset, pack)
         self.trainer.save(folder / "checkpoint" / "checkpoint.pt", member)

@@ -25,7 +25,8 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # a trial that asks for no GPU sees none, so that `device: auto` means the CPU there
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "60",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }

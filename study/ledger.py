@@ -1,7 +1,7 @@
 """The ledger of a study, its Optuna storage: which trainings there are, and what became of them.
 
-With `samplers`, all that touches Optuna. Everything that a study must not forget is an attribute
-of its Optuna trials, so that a study goes on from this one file.
+With `samplers`, and `space` for distributions, all that touches Optuna. Everything that a study
+must not forget is an attribute of its Optuna trials, so that it goes on from this one file.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Ledger:
         self._check_spec()
         self._distributions = space.to_optuna(spec.parameters)
         self._fixed = fixed_points(spec)
+        self._tell_recorded()
         self._again = deque(self._interrupted())
         self._waiting = deque(self._never_issued())
 
@@ -185,13 +186,20 @@ class Ledger:
         if trial.state.is_finished() or f"row.{unit.seed}" in trial.user_attrs:
             return
         self._set(unit.trial, f"row.{unit.seed}", json.dumps(row, allow_nan=False))
-        rows = [
-            json.loads(text)
-            for seed in range(self.spec.seeds)
-            if (text := self._trial(unit).user_attrs.get(f"row.{seed}"))
-        ]
+        rows = self._rows_of(self._trial(unit))
         if len(rows) == self.spec.seeds:
             self._tell(unit.trial, rows)
+
+    def _tell_recorded(self) -> None:
+        """Tells Optuna of configurations whose last row came in just before an interruption."""
+        for trial in self.trials():
+            rows = self._rows_of(trial)
+            if not trial.state.is_finished() and len(rows) == self.spec.seeds:
+                self._tell(trial.number, rows)
+
+    def _rows_of(self, trial: FrozenTrial) -> list[Row]:
+        seeds = range(self.spec.seeds)
+        return [json.loads(t) for s in seeds if (t := trial.user_attrs.get(f"row.{s}"))]
 
     def _tell(self, number: int, rows: list[Row]) -> None:
         for name in ("status", "verdict", "oscillation", "long_run", "reasons", "cause"):

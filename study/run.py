@@ -12,7 +12,8 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebm_core.document import dump_yaml
@@ -69,10 +70,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--set",
         dest="changes",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="another value for a key of the file, such as base.updates=4000; may be repeated",
+        help="other values for keys of the file, such as base.updates=4000; may be repeated",
     )
     parser.add_argument("--fresh", action="store_true", help="begin anew as NAME-2 beside NAME")
     parser.add_argument(
@@ -129,7 +131,13 @@ def dry_run(spec: StudySpec, wanted_workers: int | None) -> int:
 
 def run(spec: StudySpec, given: argparse.Namespace) -> int:
     """Trains what is left of a study, and writes what it leaves."""
+    with ExitStack() as lock:
+        return _run(spec, given, lock)
+
+
+def _run(spec: StudySpec, given: argparse.Namespace, lock: ExitStack) -> int:
     from study.ledger import LedgerError
+    from study.lock import LockedError
     from study.mlflow_store import TrackingError
     from study.tracking import Tracker
 
@@ -137,17 +145,19 @@ def run(spec: StudySpec, given: argparse.Namespace) -> int:
     experiment = spec.tracking.experiment or spec.name
     tracker = Tracker(spec.tracking.uri, experiment, spec.name, folder)
     try:
-        ledger = _open_ledger(spec, tracker)
+        ledger = _open_ledger(spec, tracker, lock)
         finished, told = ledger.complete, ledger.study.user_attrs.get(_CONCLUDED)
         # a finished study leaves MLflow alone, unless it was cut off just before its end
         concluded = finished and told == len(ledger.rows())
-        if not concluded:
+        if concluded:
+            lock.close()  # it is only looked at
+        else:
             tracker.open(spec.resolved())
     except LedgerError as error:
         advice = "Give it another name, or begin anew with --fresh."
         print(f"{given.file}: {error}\n{advice}", file=sys.stderr)
         return REFUSED
-    except TrackingError as error:
+    except (LockedError, TrackingError) as error:
         print(f"{given.file}: {error}", file=sys.stderr)
         return REFUSED
     if finished:
@@ -158,21 +168,42 @@ def run(spec: StudySpec, given: argparse.Namespace) -> int:
     return _conclude(spec, ledger, None if concluded else tracker, given)
 
 
-def _open_ledger(spec: StudySpec, tracker: Tracker) -> Ledger:
+def _open_ledger(spec: StudySpec, tracker: Tracker, lock: ExitStack) -> Ledger:
     """The ledger, made last: a study that cannot be run leaves no trace of itself."""
     from study.estimate import rehearse
-    from study.ledger import FILE, Ledger
+    from study.ledger import FILE
+    from study.lock import hold
     from study.mlflow_store import artifact_root, connect
 
     folder = spec.folder.absolute()
     if (folder / FILE).exists():
-        ledger = Ledger(spec, folder)
+        lock.enter_context(hold(folder))
+        ledger = _read_ledger(spec, folder)
         if not ledger.complete:
             rehearse(spec)
         return ledger
     rehearse(spec)
     connect(tracker.uri, artifact_root(tracker.uri, folder))
-    return Ledger(spec, folder)
+    lock.enter_context(hold(folder))
+    return _read_ledger(spec, folder)
+
+
+def _read_ledger(spec: StudySpec, folder: Path) -> Ledger:
+    import sqlite3
+
+    from study.ledger import FILE, Ledger
+
+    try:
+        return Ledger(spec, folder)
+    # The libraries above the database raise their own errors, from what it said
+    except Exception as error:
+        reason: BaseException | None = error
+        while reason is not None and not isinstance(reason, sqlite3.Error):
+            reason = reason.__cause__
+        if reason is None:
+            raise
+        rule = f"{folder / FILE} cannot be used ({reason}); restore it, or begin anew with --fresh"
+        raise ConfigError([Problem("storage", rule)]) from error
 
 
 def _train(spec: StudySpec, ledger: Ledger, tracker: Tracker, given: argparse.Namespace) -> None:

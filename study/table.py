@@ -66,7 +66,8 @@ TEXT_COLUMNS = (
 # Offered by data in the plane, where the fitted density can be integrated on a grid.
 PLANE_COLUMNS = ("kl", "tv", "kl_floor", "tv_floor")
 
-# Why a training broke off, or which evidence is missing; the last column.
+# Why a training broke off, which evidence is missing, or how long chains were lost where their
+# departure is not a number; the last column.
 CAUSE = "cause"
 
 # Not a column: 1 where the verdict is `diverged`, else 0.
@@ -126,8 +127,8 @@ def row(
         "seconds": result.seconds,
     }
     offered = {} if plane is None else {name: getattr(plane, name) for name in PLANE_COLUMNS}
-    cause = result.cause or "; ".join(assessment.missing)
-    return _complete(found, {**offered, **(point or {})}, cause)
+    causes = [result.cause or "; ".join(assessment.missing), _lost(long_run)]
+    return _complete(found, {**offered, **(point or {})}, "; ".join(filter(None, causes)))
 
 
 def failed_row(
@@ -185,6 +186,13 @@ def write(rows: Iterable[Mapping[str, Cell]], folder: str | Path) -> pd.DataFram
         save(temporary, index=False)
         temporary.replace(folder / name)
     return table
+
+
+def _lost(long_run: Any | None) -> str:
+    """What the empty cell of an infinite departure cannot say; empty for any other."""
+    if long_run is None or long_run.outcome != "departs" or math.isfinite(long_run.departure):
+        return ""
+    return long_run.reason or ""
 
 
 def _settings(config: TrainConfig, trial: int, seed: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from ebm_core.config import flatten
 from study.mlflow_store import VIEW, absolute_uri, artifact_root, connect, identity
 from study.table import CAUSE
 
@@ -309,15 +310,9 @@ class Tracker:
         )
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flat(tree: Mapping[str, Any]) -> dict[str, str]:
     """Nested values as texts by dotted key."""
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = str(value)
-    return flat
+    return {name: str(value) for name, value in flatten(tree).items()}
 
 
 def _finite(value: Any) -> bool:

@@ -130,6 +130,13 @@ def test_a_file_of_another_kind_is_told(tmp_path: Path, content: Any) -> None:
         checkpoint.load(path)
 
 
+def test_what_a_file_lacks_is_told(tmp_path: Path) -> None:
+    path = checkpoint.save(STATE, tmp_path / "run.pt")
+    assert checkpoint.load(path, keys=STATE)["update"] == 7
+    with pytest.raises(CheckpointError, match=r"run\.pt: no whole checkpoint: it lacks r, s$"):
+        checkpoint.load(path, keys=["update", "r", "s"])
+
+
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="absent: no such checkpoint"):
         checkpoint.load(tmp_path / "absent")

@@ -13,9 +13,12 @@ import torch
 
 from ebm_core.__main__ import main
 from ebm_core.artifacts import write_artifacts
+from ebm_core.commands.wording import long_run_line
 from ebm_core.config import make_config
-from ebm_core.data import Samples
+from ebm_core.data import Gmm, Samples
 from ebm_core.document import dump_yaml, read_document
+from ebm_core.evaluate import check
+from ebm_core.matched import matched_gradient
 from ebm_core.pack import read_pack
 from ebm_core.trainer import Trainer
 from ebm_core.training import train, train_members
@@ -298,6 +301,32 @@ def test_an_unknown_engine_path_is_told_with_the_file(capsys):
     assert "'magic'" in said
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_an_engine_path_that_does_not_suit_the_network_is_told_with_the_file(capsys):
+    changes = {"data": "digits", "network": {"name": "vanilla", "width": 4}}
+    config = write_config(updates=20, window=20, langevin_steps=1, **changes)
+    assert run("train", "--config", config, "--out", "a") == 0
+    record = {**read_document("a/pack.yaml"), "engine_path": "closed_form"}
+    Path("pack.yaml").write_text(dump_yaml(record))
+    assert run("train", "--pack", "pack.yaml") == 2
+    assert "pack.yaml: engine path must be vmap or loop" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["sample"], ["train", "--resume"]])
+def test_a_checkpoint_that_is_not_whole_is_told(command, capsys):
+    torch.save({"format": 1, "update": 3}, "part.pt")
+    assert run(*command, "part.pt") == 2
+    assert "part.pt: no whole checkpoint: it lacks configs, eng" in capsys.readouterr().err
+
+
+def test_the_long_run_is_that_of_the_seed_of_the_training(capsys):
+    assert run("train", "--config", write_config(seed=3), "--long-run", 20, "--quiet") == 0
+    result = train(make_config({**SMALL, "seed": 3}))
+    line = long_run_line(check(result, 20))
+    assert line in capsys.readouterr().out.splitlines()
+    assert line != long_run_line(check(result, 20, seed=0))
+
+
 @pytest.mark.parametrize("word", [["walk"], ["train", "--long-run", "-1"], []])
 def test_wrong_words_end_with_2(word, capsys):
     with pytest.raises(SystemExit, match="2"):
@@ -354,6 +383,24 @@ def test_adjusted_chains_refuse_some_moves_and_the_seed_decides(trained, capsys)
     assert not np.array_equal(first, states("--adjusted", "--chains", 32, "--seed", 1)[0])
 
 
+def test_adjusted_chains_feel_no_constant_on_the_energy(trained):
+    """One of float32 would drown the differences that moves are judged by."""
+
+    def sampled(path):
+        run("sample", path, "--adjusted", "--chains", 32, "--steps", 30, "--out", "chains.npz")
+        with np.load("chains.npz") as content:
+            return dict(content)
+
+    trainer = Trainer.resume(trained)
+    trainer.parameters["output.bias"] += 0.1**2 / 2 * 2**27
+    raised = sampled(trainer.save("raised.pt"))
+    trainer.parameters["output.bias"] -= 0.1**2 / 2 * 2**27
+    plain = sampled(trainer.save("plain.pt"))
+    assert raised["energy_nats"].min() > 1e8 > 1e4 > plain["energy_nats"].max()
+    np.testing.assert_array_equal(raised["acceptance"], plain["acceptance"])
+    np.testing.assert_allclose(raised["x"], plain["x"], rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -384,6 +431,56 @@ def test_diagnose_repeats_the_verdict_of_a_training(capsys):
     judged = capsys.readouterr().out.splitlines()
     assert judged[:-1] == [line for line in trained[:-1] if "density" not in line]
     assert Path("model/traces-diagnostics.png").is_file()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_constants_that_are_given_outweigh_the_configuration(capsys):
+    assert run("train", "--config", write_config(), "--out", "model", "--quiet") == 0
+
+    def said(*options):
+        capsys.readouterr()
+        assert run("diagnose", "model/traces.npz", *options) == 0
+        return capsys.readouterr().out
+
+    plain = said()
+    assert "updates 30 to 149" in plain
+    assert said("--epsilon", 0.1, "--dimensions", 2, "--eps-data-ratio", 1) == plain
+    assert "updates 50 to 149" in said("--window", 100)
+    assert "the learning rate falls until 140" in said("--constant-from", 140)
+    matched = matched_gradient(Gmm(), 0.2, 0.2)
+    for option, value, star in (("--r-star", 0.5, 0.5), ("--epsilon", 0.2, matched.r_star)):
+        ratio = traces("model")["r"][30:].mean() / star
+        assert f"= {ratio:.3g} r*" in said(option, value)
+    noisier = matched_gradient(Gmm(), 0.1, 0.3).r_star
+    ratio = traces("model")["r"][30:].mean() / noisier
+    assert f"= {ratio:.3g} r*" in said("--eps-data-ratio", 3)
+
+
+def test_dimensions_that_are_given_outweigh_those_of_the_data(capsys):
+    config = write_config(band={"unit": "scaled", "low": 0.1, "high": 0.2})
+    assert run("train", "--config", config, "--out", "model", "--quiet") == 0
+    r = traces("model")["r"][30:].mean()
+    for n in (2, 8):
+        capsys.readouterr()
+        assert run("diagnose", "model/traces.npz", "--dimensions", n) == 0
+        assert f"{r / (0.1 * n**0.5):.3g} ε√N" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_diagnose_knows_what_broke_a_training_off(capsys):
+    """Chains that left the reasonable, where d and r are finite to the last."""
+    config = write_config(gamma_0=30.0)
+    assert run("train", "--config", config, "--out", "model", "--quiet") == 0
+    summary = capsys.readouterr().out.splitlines()[0]
+    assert summary.startswith("diverged: chains left any reasonable range at update ")
+    found = traces("model")
+    assert np.isfinite(found["d"]).all()
+    assert found["diverged_at"] == found["update"][-1]
+    assert run("diagnose", "model/traces.npz") == 0
+    assert capsys.readouterr().out.splitlines()[0] == summary
+    np.savez("model/traces.npz", d=found["d"], r=found["r"])
+    assert run("diagnose", "model/traces.npz") == 0
+    assert not capsys.readouterr().out.startswith("diverged: chains")
 
 
 def series(n=500):

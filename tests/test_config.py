@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -53,6 +54,12 @@ def config(**changes: Any) -> TrainConfig:
         ({"updates": 0}, "updates: must be greater than 0, got 0"),
         ({"gamma_0": -1}, "gamma_0: must be greater than or equal to 0, got -1"),
         ({"gamma_start_ratio": 0.5}, "gamma_start_ratio: must be greater than or equal to 1, got"),
+        ({"epsilon": 9e-19}, "epsilon: must be at least 1e-18, since its square must not vanish"),
+        (
+            {"epsilon": 9e-154, "precision": "float64"},
+            "must not vanish in float64, got 9e-154",
+        ),
+        ({"start_scale": 1e300}, "start_scale: must be less than or equal to 1000000, got 1e+300"),
         ({"reinit_share": 1.5}, "reinit_share: must be less than or equal to 1, got 1.5"),
         ({"seed": -1}, "seed: must be greater than or equal to 0, got -1"),
         ({"window": 5}, "window: must be greater than or equal to 20, got 5"),
@@ -120,6 +127,15 @@ def test_what_is_refused(changes: dict[str, Any], message: str) -> None:
     assert len(caught.value.problems) == 1
     assert message in str(caught.value)
     assert str(caught.value).startswith("run.yaml: ")
+
+
+@pytest.mark.parametrize(("precision", "least"), [("float32", 1e-18), ("float64", 1e-153)])
+def test_the_temperature_of_the_least_epsilon_is_a_number(precision: str, least: float) -> None:
+    found = config(epsilon=least, precision=precision)
+    limits = np.finfo(precision)
+    assert limits.tiny < found.temperature < 1e-35
+    with pytest.raises(ConfigError, match="epsilon: must be at least"):
+        found.with_(epsilon=least / 2)
 
 
 @pytest.mark.parametrize("key", ["data", "network", "epsilon"])

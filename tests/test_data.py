@@ -187,8 +187,16 @@ def test_noise_is_fresh_at_every_draw() -> None:
 def test_data_go_to_a_device_and_can_be_drawn_there() -> None:
     for data in (Gmm(), Rings(), Samples(torch.zeros(3, 2))):
         assert data.to(torch.device("cpu")).draw(4, seeded(0)).shape == (4, 2)
-    meta = Samples(torch.zeros(3, 2)).to(torch.device("meta"))
-    assert meta.x.device.type == "meta"
+    mine = Samples(torch.zeros(3, 2))
+    assert mine.to(torch.device("meta")).x.device.type == "meta"
+    assert mine.x.device.type == "cpu"
+
+
+@pytest.mark.parametrize("law", [Gmm(), Rings()])
+def test_a_law_elsewhere_is_another_object(law: PlaneLaw) -> None:
+    there = law.to(torch.device("meta"))
+    assert (there.device.type, law.device.type) == ("meta", "cpu")
+    assert (there.sd, there.extent) == (law.sd, law.extent)
 
 
 def test_the_same_generator_gives_the_same_samples() -> None:
@@ -330,7 +338,9 @@ def test_a_flat_array_holds_one_number_a_sample(tmp_path: Path) -> None:
         ("x.npz", {"a": ARRAY}, "c", r"`data.key` must be one of \['a'\], got 'c'"),
         ("x.npy", np.zeros((0, 2)), None, r"samples must have shape \(n, \*shape\), but got \(0,"),
         ("x.npy", np.array(3.0), None, r"samples must have shape \(n, \*shape\), but got \(\)"),
-        ("x.npy", np.array([[1.0, np.nan]]), None, "samples must be finite"),
+        ("x.npy", np.array([[1.0, np.nan]]), None, r"x\.npy: samples must be finite"),
+        ("x.npy", np.array([[1.0, 1e39]]), None, r"x\.npy: samples must be finite as float32"),
+        ("x.pt", torch.tensor([[1e39]]).double() * 10, None, r"x\.pt: samples must be finite"),
     ],
 )
 def test_array_files_that_are_refused(
@@ -390,6 +400,45 @@ def test_images_keep_their_orientation(tmp_path: Path) -> None:
     assert data.x[0, 0, 0].tolist() == [1.0] * 8
     assert data.x[0, 0, 1].tolist() == [-1.0] * 8
     assert data.x[0, 1, 0].tolist() == [-1.0] * 8
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_grey_of_16_bit_is_scaled(tmp_path: Path, order: str) -> None:
+    values = np.array([0, 257 * 100, 257 * 100 + 200, 65_535])
+    pixels = np.repeat(values, 16).reshape(8, 8).astype(order)
+    mode = "I;16" if order == "<u2" else "I;16B"
+    image = Image.frombytes(mode, (8, 8), pixels.tobytes())
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    image.save(tmp_path / "x.tif", exif=turned)
+    data = load_data(ImageFolderData(path=str(tmp_path), size=8, channels=1))
+    assert isinstance(data, Samples)
+    expected = np.array([255, 101, 100, 0], dtype=np.float32) / 127.5 - 1
+    assert data.x[0, 0, ::2, 0].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_an_image_without_a_range_is_named(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (8, 8)).save(tmp_path / "x.tif")
+    with pytest.raises(DataError, match=rf"x\.tif: .* mode {mode} has no black and white"):
+        load_data(ImageFolderData(path=str(tmp_path), size=8))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_transparent_lies_on_white(tmp_path: Path, mode: str, channels: int) -> None:
+    pixels = np.zeros((8, 8, 4))
+    pixels[4:, :, 3] = 255
+    image = Image.fromarray(pixels.astype(np.uint8))
+    if mode == "P":
+        image = Image.fromarray(pixels[..., 3].astype(np.uint8) // 255).convert("P")
+        image.putpalette([0, 0, 0, 0, 0, 0])
+        image.info["transparency"] = 0
+    image.convert(mode).save(tmp_path / "x.png")
+    data = load_data(ImageFolderData(path=str(tmp_path), size=8, channels=channels))
+    assert isinstance(data, Samples)
+    assert bool((data.x[0, :, :4] == 1).all())
+    assert bool((data.x[0, :, 4:] == -1).all())
 
 
 @pytest.mark.parametrize("content", [b"", b"no image at all", None])

@@ -217,6 +217,14 @@ def test_a_path_has_to_exist() -> None:
         make_engine(Custom(), 2, "fast")
 
 
+@pytest.mark.parametrize("name", ["vanilla", "custom"])
+def test_the_closed_form_is_for_perceptrons(name: str) -> None:
+    modules, _ = pack(name, 1)
+    message = f"must be vmap or loop .*, got 'closed_form' for a {type(modules[0]).__name__}"
+    with pytest.raises(EnergyError, match=message):
+        make_engine(modules[0], 1, "closed_form")
+
+
 def test_a_module_that_cannot_be_batched_is_found_out() -> None:
     torch.manual_seed(0)
     modules = [Branching() for _ in range(3)]

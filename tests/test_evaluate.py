@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -137,6 +138,8 @@ def test_a_training_is_checked_and_its_model_left_alone() -> None:
     assert found.outcome in ("holds", "departs")
     assert found.steps == 20
     assert check(result, steps=20, chains=16) == found
+    seeded = CONFIG.with_(seed=5)
+    assert check(replace(result, config=seeded), 20, 16) == check(result, 20, 16, seed=5) != found
     assert all(torch.equal(a, b) for a, b in zip(before, result.energy.parameters(), strict=True))
 
 

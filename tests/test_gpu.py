@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ebm_core import preset
+from ebm_core.evaluate import check, density_divergence
 from ebm_core.langevin import langevin_path
 from ebm_core.trainer import Trainer
 
@@ -47,3 +48,21 @@ def test_an_update_waits_for_no_answer_of_the_device() -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert trainer.update == 25
+
+
+def test_data_in_the_plane_are_trained_and_judged_on_a_gpu() -> None:
+    config = preset("gmm_convergent", updates=200, window=100, langevin_steps=10, device="cuda")
+    trainer = Trainer([config])
+    trainer.run(200)
+    result = trainer.result()
+    assert result.assessment.verdict in ("convergent", "nonconvergent", "unassessed")
+    assert check(result, steps=20, chains=32).outcome in ("holds", "departs")
+    found = density_divergence(result.energy, trainer.dataset, config.epsilon)
+    assert found.kl > 0
+
+
+def test_a_trainer_leaves_the_global_random_state_of_the_gpu_alone() -> None:
+    torch.cuda.manual_seed(5)
+    before = torch.cuda.get_rng_state()
+    Trainer([SHORT])
+    assert torch.equal(before, torch.cuda.get_rng_state())

@@ -226,3 +226,16 @@ def test_the_mean_leaves_out_what_is_missing() -> None:
     assert mean_of(rows, "kl") == 1.0
     assert mean_of(rows, "diverged") == 0.5
     assert mean_of(rows[1:], "kl") is None
+
+
+def test_a_configuration_that_optuna_was_not_told_of_is_told_on_return(monkeypatch) -> None:
+    spec = load(trials="1", constraints='["diverged == 0"]')
+    ledger = open_ledger(spec)
+    (unit,) = ledger.next_pack(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "_tell", lambda *_: None)
+        ledger.record(unit, outcome(unit))
+    assert ledger.trials()[0].state == TrialState.RUNNING
+    again = open_ledger(spec)
+    assert again.trials()[0].state == TrialState.COMPLETE
+    assert again.next_pack(1) == []

@@ -50,6 +50,20 @@ def test_floor_of_spread_modes_follows_their_covariance() -> None:
     assert found.floor == pytest.approx(math.sqrt(2) * needed(s, 0.1), rel=1e-4)
 
 
+def test_the_floor_does_not_depend_on_where_the_data_lie() -> None:
+    here = matched_gradient(Gmm(modes=1, radius=0.0, sd=0.15), 0.1, 0.0)
+    there = matched_gradient(Gmm(modes=1, radius=1.0, sd=0.15), 0.1, 0.0)
+    assert there.floor == pytest.approx(here.floor, rel=1e-3)
+    assert there.r_star == pytest.approx(here.r_star, rel=1e-3)
+
+
+@pytest.mark.parametrize("law", [Gmm(), Rings()], ids=["gmm", "rings"])
+def test_laws_are_integrated_on_their_own_device(law: Gmm | Rings) -> None:
+    # that device has shapes and no numbers: all is done there but to read the answer
+    with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta tensors"):
+        matched_gradient(law.to(torch.device("meta")), 0.1, 0.0)
+
+
 def test_a_thin_ring_pushes_along_its_radius_only() -> None:
     found = matched_gradient(Rings(rings=1, sd=0.05), 0.03, 0.0)
     half_normal = math.sqrt(2 / math.pi)

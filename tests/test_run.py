@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from ebm_core.document import dump_yaml, parse_yaml
 from study import launch, mlflow_store, report
 from study.job import Unit
 from study.ledger import Ledger
+from study.lock import hold
 from study.run import main
 from study.searcher import Listener
 from study.spec import StudySpec, from_resolved
@@ -195,6 +199,7 @@ def runs(experiment: str = "tiny") -> tuple[Any, list[Any]]:
         ([], "the following arguments are required: FILE"),
         (["s.yaml", "--workers", "0"], "must be a whole number over 0, got '0'"),
         (["s.yaml", "--workers", "two"], "must be a whole number over 0, got 'two'"),
+        (["--set", "trials=1", "s.yaml"], "the following arguments are required: FILE"),
         (["s.yaml", "--nonsense"], "unrecognized arguments: --nonsense"),
     ],
 )
@@ -231,6 +236,24 @@ def test_all_problems_of_a_file_come_together(
     assert main(["s.yaml", *set_all(changes)]) == 2
     keys = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()]
     assert sorted(keys) == ["base.epsilom", "base.updates", "storage", "trials"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["s.yaml", "--set", "seed=5", "trials=3"],
+        ["s.yaml", "--set", "seed=5", "--set", "trials=3"],
+        ["s.yaml", "--set", "seed=5", "--set", "trials=9", "trials=3"],
+        ["--set", "seed=5", "trials=3", "--workers", "1", "s.yaml"],
+        ["--set", "seed=5", "trials=3", "--", "s.yaml"],
+    ],
+)
+def test_changes_may_stand_together_or_apart(
+    study: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert main(["--dry-run", *arguments]) == 0
+    spec = from_resolved(parse_yaml(capsys.readouterr().out.split("\n\n")[0]))
+    assert (spec.seed, spec.trials) == (5, 3)
 
 
 def test_a_missing_file_is_named(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -414,6 +437,105 @@ def test_a_changed_file_is_refused_with_the_difference(
     assert "  base.updates: 60 there, 80 here\n" in err
     assert "begin anew with --fresh" in err
     assert tree() == before
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["new", "begun"])
+def test_a_study_that_is_being_run_is_refused_and_stays_as_it_is(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], begun: bool
+) -> None:
+    if begun:
+        assert run(monkeypatch, Fake(stop_after=1)) == 130
+    monkeypatch.setattr(launch, "run_trainings", no_training)
+    with hold(Path("studies/tiny").absolute()):
+        before = tree()
+        capsys.readouterr()
+        assert main(["s.yaml", "--trials", "7"]) == 2
+        assert tree() == before
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("s.yaml: tiny is being run by another process; ")
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_a_study_is_held_while_it_runs_and_free_afterwards(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Second(Fake):
+        def __call__(self, *arguments: Any) -> None:
+            assert main(["s.yaml"]) == 2
+            super().__call__(*arguments)
+
+    assert run(monkeypatch, Second(stop_after=1)) == 130
+    assert run(monkeypatch, Second()) == 0
+
+
+def test_a_finished_study_is_shown_to_several_at_once(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = report.build
+
+    def show_again(*arguments: Any) -> Path:
+        monkeypatch.setattr(report, "build", build)
+        assert main(["s.yaml"]) == 0
+        return build(*arguments)
+
+    assert run(monkeypatch, Fake()) == 0
+    monkeypatch.setattr(report, "build", show_again)
+    assert main(["s.yaml"]) == 0
+    assert report.build is build
+
+
+@pytest.mark.parametrize("damage", ["garbage", "cut pages", "folder"])
+def test_a_damaged_ledger_is_named_and_left_alone(
+    study: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    folder = study / "studies" / "tiny"
+    ledger = folder / "optuna.db"
+    folder.mkdir(parents=True)
+    if damage == "folder":
+        ledger.mkdir()
+    else:
+        # the second one has the first page of a database, and nothing sound behind it
+        with closing(sqlite3.connect(ledger)) as database:
+            database.executescript("CREATE TABLE studies (name TEXT); CREATE TABLE t (a TEXT)")
+        page = ledger.read_bytes()[:4096] if damage == "cut pages" else b""
+        ledger.write_bytes(page + b"\xff" * 4096)
+    (folder / ".lock").touch()
+    before = tree()
+    assert main(["s.yaml"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"s.yaml: storage: {ledger} cannot be used (")
+    assert tree() == before
+
+
+@pytest.mark.parametrize("said", [sqlite3.OperationalError("disk I/O error"), None])
+def test_only_what_the_database_said_is_taken_for_damage(
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    said: Exception | None,
+) -> None:
+    def broken(*_: Any) -> None:
+        raise optuna.exceptions.StorageInternalError("reading failed") from said
+
+    monkeypatch.setattr("study.ledger.Ledger", broken)
+    if said is None:
+        with pytest.raises(optuna.exceptions.StorageInternalError, match="reading failed"):
+            main(["s.yaml"])
+    else:
+        assert main(["s.yaml"]) == 2
+        assert "optuna.db cannot be used (disk I/O error); restore it" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_after_all_is_named(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In /proc root may write, and nobody can."""
+    assert main(["s.yaml", "--set", f"storage=/proc/{os.getpid()}/fd/9999"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("s.yaml: storage: ")
 
 
 # -- a study that does not -----------------------------------------------------------------------

@@ -117,6 +117,11 @@ def test_a_parameter_stands_in_for_a_key_that_the_base_lacks() -> None:
     )
 
 
+def test_a_value_of_the_base_that_is_replaced_need_not_fit_the_others() -> None:
+    many = "{distribution: choice, values: [4000, 5000]}"
+    assert load(base__updates="100", parameters__updates=many).base["updates"] == 100
+
+
 # -- trials --------------------------------------------------------------------------------------
 
 

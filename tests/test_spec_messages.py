@@ -157,6 +157,29 @@ MESSAGES: list[tuple[dict[str, str], list[str]]] = [
         {"base.seed": "2147483647", "seeds": "2"},
         ["base.seed: must be less than 2147483648, got 2147483648"],
     ),
+    # values of the base that every point replaces
+    ({"base.epsilon": ".inf"}, ["base.epsilon: must be a finite number, got inf"]),
+    (
+        {"base.epsilon": "wide", "parameters.epsilon.max": "0.001"},
+        [
+            "parameters.epsilon.min: `min < max` must hold (max=0.001), got 0.01",
+            "base.epsilon: must be a valid number, got 'wide'",
+        ],
+    ),
+    (
+        {"base.epsilon": "-1", "parameters.epsilon": "{distribution: choice, values: [-2, 1]}"},
+        [
+            "parameters.epsilon: must be greater than 0, got -2",
+            "base.epsilon: must be greater than 0, got -1",
+        ],
+    ),
+    (
+        {
+            "base.gamma_start": "0",
+            "parameters.gamma_start_ratio": "{distribution: uniform, min: 1, max: 9}",
+        },
+        ["base.gamma_start: must be greater than 0, got 0"],
+    ),
     # parameters
     (
         {"parameters.epsilon.distribution": "lognormal"},

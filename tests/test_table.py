@@ -138,6 +138,19 @@ def test_the_cause_is_why_a_training_broke_off_or_what_is_missing() -> None:
     assert (short["convergence_score"], short["convergence_margin"]) == (None, None)
 
 
+def test_chains_that_are_lost_have_a_cause_beside_the_empty_cell() -> None:
+    lost = dataclasses.replace(long_run("departs", math.inf), reason="chains leave the finite")
+    row = table.row(result(), lost, None, 0, 0)
+    assert (row["long_run"], row["long_run_departure"]) == ("departs", None)
+    assert row["cause"] == "chains leave the finite"
+    both = str(table.row(result(n=30), lost, None, 0, 0)["cause"])
+    assert both.startswith("too few updates")
+    assert both.endswith("; chains leave the finite")
+    # negative controls: a departure that is a number, and a check that was not made
+    for told in (dataclasses.replace(lost, departure=-3.0), LongRun.not_run("no steps")):
+        assert table.row(result(), told, None, 0, 0)["cause"] is None
+
+
 def test_what_was_searched_without_a_column_gets_one() -> None:
     point: table.Row = {"epsilon": 0.1, "langevin_steps": 40, "network": "mlp"}
     for row in (

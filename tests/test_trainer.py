@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import ebm_core.trainer as trainer_module
-from ebm_core import train, train_members
+from ebm_core import checkpoint, train, train_members
 from ebm_core.config import TrainConfig, make_config
 from ebm_core.data import Samples
 from ebm_core.errors import CheckpointError, ConfigError, EnergyError
@@ -126,6 +126,30 @@ def test_a_resume_that_forgets_the_bank_is_found_out(tmp_path) -> None:
     resumed.load_state(state)
     resumed.run(13)
     assert not np.array_equal(whole.d(), resumed.d())
+
+
+def test_a_state_stays_what_it_was_when_trainers_go_on_from_it() -> None:
+    begun = Trainer([TINY])
+    begun.run(17)
+    state = begun.state()
+    found = []
+    for _ in range(2):
+        trainer = Trainer([TINY])
+        trainer.load_state(state)
+        trainer.run(13)
+        found.append(trainer.d())
+    begun.run(13)
+    assert np.array_equal(found[0], begun.d())
+    assert np.array_equal(found[1], begun.d())
+
+
+def test_a_checkpoint_that_lacks_something_is_refused(tmp_path) -> None:
+    whole = Trainer([TINY]).state()
+    assert set(whole) == set(trainer_module.STATE_KEYS)
+    for key in whole:
+        part = {name: value for name, value in whole.items() if name != key}
+        with pytest.raises(CheckpointError, match=rf"part\.pt: .* it lacks {key}$"):
+            Trainer.resume(checkpoint.save(part, tmp_path / "part.pt"))
 
 
 def test_how_a_run_is_cut_into_chunks_does_not_matter() -> None:

@@ -590,3 +590,26 @@ def test_the_same_series_in_other_units_get_the_same_verdict() -> None:
         )
         assert small.reasons == large.reasons
         assert small.convergence_score == pytest.approx(large.convergence_score)
+
+
+@pytest.mark.parametrize("period", [20, 40])
+def test_an_r_that_jumps_over_its_band_is_not_in_it(period: int) -> None:
+    rng = np.random.default_rng(0)
+    d = rng.normal(size=800)
+    low = (np.arange(800) // (period // 2)) % 2 == 0
+    r = np.where(low, 0.03, 0.17) * (1 + 0.01 * rng.normal(size=800))
+    found = assess(d, r, epsilon=0.1, dimensions=64, r_star=0.1)
+    assert 0.075 < found.evidence["r"] < 0.14
+    assert found.verdict == "nonconvergent"
+    assert {"r_below_band", "r_above_band"} & set(found.reasons)
+
+
+def test_a_d_whose_spread_explodes_has_no_verdict() -> None:
+    rng = np.random.default_rng(0)
+    d, r = rng.normal(size=800), 0.1 * (1 + 0.05 * rng.normal(size=800))
+    constants = {"epsilon": 0.1, "dimensions": 64, "r_star": 0.1}
+    assert assess(d, r, **constants).verdict == "convergent"
+    d[400:] *= 1e4
+    found = assess(d, r, **constants)
+    assert found.verdict == "unassessed"
+    assert found.missing[0].startswith("the spread of d changes from sd ")

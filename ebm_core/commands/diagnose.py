@@ -8,6 +8,7 @@ import zipfile
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,13 @@ from ebm_core.config import TrainConfig, make_config
 from ebm_core.data import load_data
 from ebm_core.errors import ConfigError, Problem
 from ebm_core.matched import matched_gradient
-from ebm_core.result import Series, judge
-from ebm_core.verdict import Assessment, assess
+from ebm_core.result import Series, constants
+from ebm_core.verdict import Assessment, Divergence, assess
+
+# Options that are constants of `assess`; the first two are settings of a training, which change
+# what its data demand.
+_OF_CONFIG = ("epsilon", "eps_data_ratio")
+_CONSTANTS = (*_OF_CONFIG, "dimensions", "r_star", "window", "constant_from")
 
 
 def run(options: Namespace, say: Callable[[str], None]) -> int:
@@ -31,21 +37,25 @@ def run(options: Namespace, say: Callable[[str], None]) -> int:
     """
     path = Path(options.file)
     d, r = read_series(path)
+    given = {n: v for n in _CONSTANTS if (v := getattr(options, n)) is not None}
     beside = path.with_name(CONFIG)
-    if options.epsilon is None and beside.is_file():
+    if beside.is_file():
         config = make_config(read_config(beside), source=str(beside))
-        dimensions, assessment = _of_training(config, d, r)
-        epsilon, band, about = config.epsilon, config.band, plots.describe(config)
+        config = config.with_(**{n: v for n, v in given.items() if n in _OF_CONFIG})
+        known, about = _of_training(config), plots.describe(config)
     else:
-        epsilon, dimensions, band, about = options.epsilon, options.dimensions, None, path.name
-        assessment = _of_series(options, path, d, r)
+        known, about = {}, path.name
+    # what the user says outweighs the configuration
+    known |= given
+    assessment = _judged(known, path, d, r)
+    band = known.get("band")
     for line in verdict_lines(assessment, band):
         say(line)
     figure = plots.diagnostics_from_series(
         d,
         r,
-        epsilon=epsilon,
-        dimensions=dimensions,
+        epsilon=known["epsilon"],
+        dimensions=known["dimensions"],
         band=band,
         assessment=assessment,
         description=about,
@@ -60,34 +70,24 @@ def run(options: Namespace, say: Callable[[str], None]) -> int:
     return 0
 
 
-def _of_training(config: TrainConfig, d: Series, r: Series) -> tuple[int, Assessment]:
-    """Dimensions and verdict of a training whose configuration is known."""
+def _of_training(config: TrainConfig) -> dict[str, Any]:
+    """The constants of a training whose configuration is known."""
     dataset = load_data(config.data)
-    dimensions = math.prod(dataset.shape)
     matched = matched_gradient(dataset, config.epsilon, config.data_epsilon)
-    return dimensions, judge(config, d, r, dimensions, matched)
+    return constants(config, math.prod(dataset.shape), matched)
 
 
-def _of_series(options: Namespace, path: Path, d: Series, r: Series) -> Assessment:
-    """Verdict on series of which only the constants on the command line are known."""
+def _judged(known: dict[str, Any], path: Path, d: Series, r: Series) -> Assessment:
+    """Verdict on series by the constants that are known of them."""
     problems = [
         Problem(f"--{name}", f"required where no {CONFIG} lies beside the series")
         for name in ("epsilon", "dimensions")
-        if getattr(options, name) is None
+        if name not in known
     ]
     if problems:
         raise ConfigError(problems, str(path))
     try:
-        return assess(
-            d,
-            r,
-            epsilon=options.epsilon,
-            dimensions=options.dimensions,
-            eps_data_ratio=options.eps_data_ratio,
-            r_star=options.r_star,
-            window=options.window,
-            constant_from=options.constant_from,
-        )
+        return assess(d, r, **known, divergence=read_divergence(path))
     except ValueError as error:
         raise ConfigError([Problem("", str(error))], str(path)) from None
 
@@ -115,6 +115,16 @@ def read_series(path: Path) -> tuple[Series, Series]:
         rule = "must be series of one length"
         raise ConfigError([Problem("d, r", rule, [d.shape, r.shape])], str(path))
     return d, r
+
+
+def read_divergence(path: Path) -> Divergence | None:
+    """What broke off the training that left a file, beyond what d and r show; None if nothing."""
+    if path.suffix == ".csv":
+        return None
+    with np.load(path, allow_pickle=False) as content:
+        if "diverged_cause" not in content or not str(content["diverged_cause"]):
+            return None
+        return Divergence(int(content["diverged_at"]), str(content["diverged_cause"]))
 
 
 def _read_npz(path: Path) -> dict[str, Series]:

@@ -40,6 +40,9 @@ def run(options: Namespace, say: Callable[[str], None]) -> int:
     energy = module_with(trainer.module, trainer.parameters, member)
     rng = generator(options.seed, Stream.EVALUATION, 5, trainer.device)
     start = _start(trainer, member, options.start, options.chains, rng)
+    if options.adjusted:
+        # moves are judged by small differences of energies, see `run_langevin`
+        energy, start = energy.double(), start.double()
     x, r, acceptance = start, [], []
     done = 0
     with Progress(options.steps, "steps", quiet=options.quiet) as progress:

@@ -22,7 +22,7 @@ from ebm_core.errors import ConfigError, EnergyError, Problem
 from ebm_core.evaluate import check, density_divergence
 from ebm_core.pack import Pack
 from ebm_core.result import RunResult
-from ebm_core.trainer import Trainer
+from ebm_core.trainer import STATE_KEYS, Trainer
 
 Say = Callable[[str], None]
 
@@ -93,7 +93,7 @@ def _trainer(options: Namespace, source: Source | None) -> Trainer:
     except EnergyError as error:
         raise EnergyError(f"{source.name}: {error}") from None
     if options.resume:
-        trainer.load_state(checkpoint.load(options.resume))
+        trainer.load_state(checkpoint.load(options.resume, keys=STATE_KEYS))
     return trainer
 
 

@@ -23,7 +23,7 @@ class Advice:
 ADVICE: dict[str, Advice] = {
     "convergent": Advice(
         "r is where the score of the data asks for it and stays there, d is balanced about 0 and"
-        " forgets its past.",
+        " does not swing back and forth.",
         "Go on to a smaller data_epsilon, for a sharper model; repeat with other seeds.",
     ),
     "indicators_disagree": Advice(

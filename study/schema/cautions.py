@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebm_core.config import TrainConfig
 from study import space
@@ -81,7 +81,8 @@ def _window(probes: _Probes) -> Iterator[str]:
 
 def _width(probes: _Probes) -> Iterator[str]:
     for point, config in probes:
-        widths, shape = getattr(config.network, "widths", None), config.data.shape
+        widths: Any = getattr(config.network, "widths", None)
+        shape = config.data.shape
         if config.network.name != "mlp" or shape is None or widths[0] >= math.prod(shape):
             continue
         yield (

@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ebm_core.config import MEMBER_FIELDS, TrainConfig, file_problems, make_config
+from pydantic import ValidationError
+
+from ebm_core.config import MEMBER_FIELDS, TrainConfig, file_problems, make_config, problems_of
 from ebm_core.errors import ConfigError, Problem, did_you_mean
 from study import space
 from study.schema.base import SEARCHABLE, WHOLE, values_at
@@ -63,7 +65,8 @@ def point_problems(
     """Why not every point of the space is a legal `TrainConfig`, each cause once.
 
     Looked at are the corners of the space and a point inside it. A problem belongs to the
-    parameter of its name, and to the base if there is none.
+    parameter of its name, and to the base if there is none. Values of the base that every point
+    replaces are looked at by themselves.
     """
     reported = {*broken, *_fractional(parameters), *(() if _countable_seed(base) else ("seed",))}
     space_ = {
@@ -81,7 +84,10 @@ def point_problems(
                 if name not in reported:
                     where = "parameters" if name in space_ else "base"
                     found.setdefault((problem.key, problem.rule), problem.under(where))
-    return list(found.values())
+    problems = list(found.values())
+    told = {(problem.key, problem.rule) for problem in problems}
+    own = [problem.under("base") for problem in _own_problems(base)]
+    return problems + [each for each in own if (each.key, each.rule) not in told]
 
 
 def method_problems(
@@ -219,6 +225,19 @@ def _unwritable(folder: Path) -> str:
     if not os.access(nearest, os.W_OK | os.X_OK):
         return f"must be a folder that can be written to, but {nearest} cannot"
     return ""
+
+
+def _own_problems(base: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with values of the base alone, whatever else a configuration has."""
+    stand_ins = {"data": "gmm", "network": "toy", "epsilon": 1.0}
+    values = {name: base[name] for name in SEARCHABLE if name in base}
+    try:
+        # no rule between fields: where a point replaces a value, it never meets the others
+        all_fields = frozenset(TrainConfig.model_fields)
+        TrainConfig.model_validate({**stand_ins, **values}, context={"wrong": all_fields})
+    except ValidationError as error:
+        return problems_of(error, TrainConfig)
+    return []
 
 
 def _fractional(parameters: Parameters) -> set[str]:
