@@ -203,7 +203,7 @@ def _place(ax: Axes, which: str, values: pd.Series, distribution: Distribution) 
         return values.astype(str).map({w: i for i, w in enumerate(words)}).astype("float64")
     places = pd.to_numeric(values)
     low, high = _extent(places, distribution)
-    if low > 0 and (distribution.log if isinstance(distribution, Range) else high > 30 * low):
+    if low > 0 and (distribution.log if isinstance(distribution, Range) else high >= 10 * low):
         ax.set(**{f"{which}scale": "log"})
         pad = (high / low) ** 0.04
         ax.set(**{f"{which}lim": (low / pad, high * pad)})
