@@ -35,7 +35,8 @@ def energy_difference(positive: Tensor, negative: Tensor, epsilon: Tensor) -> Te
     return 2 / epsilon.square() * (positive.mean(-1) - negative.mean(-1))
 
 
-def _per_member(value: Tensor, like: Tensor) -> Tensor:
+def per_member(value: Tensor, like: Tensor) -> Tensor:
+    """A number a member, shape (M,), shaped to go with a tensor of shape (M, ...)."""
     return value.reshape(-1, *[1] * (like.dim() - 1))
 
 
@@ -60,7 +61,7 @@ def sgd_step(
     Source: Nijkamp et al. 2020, eqs. (3A), (4A).
     """
     return {
-        name: value - _per_member(gamma_0, value) * gradients[name]
+        name: value - per_member(gamma_0, value) * gradients[name]
         for name, value in parameters.items()
     }
 
@@ -115,5 +116,5 @@ def adam_step(
         second[name] = torch.lerp(gradient.square(), state["second"][name], second_decay)
         mean = first[name] / (1 - first_decay**step)
         root = (second[name] / (1 - second_decay**step)).sqrt() + stabilizer
-        updated[name] = value - _per_member(rate, value) * mean / root
+        updated[name] = value - per_member(rate, value) * mean / root
     return updated, {"first": first, "second": second}

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from ebm_core import checkpoint, objective, snapshot
 from ebm_core.config import TrainConfig, file_problems, make_config, pack_problems
 from ebm_core.data import Dataset, load_data
+from ebm_core.device import resolve_device
 from ebm_core.draws import Draw, draw_update, initial_states
 from ebm_core.energies import build_energy, check_energy, scale_output
 from ebm_core.engine import Looped, make_engine, module_with, probe, stack_parameters
-from ebm_core.errors import ConfigError, Problem
+from ebm_core.errors import ConfigError
 from ebm_core.langevin import langevin_path
 from ebm_core.matched import MatchedGradient, matched_gradient
 from ebm_core.randomness import Stream, generator
@@ -192,7 +193,9 @@ class Trainer:
             self._record(d, r, path.squared_gradient.mean(1).sqrt())
             self.vitals.examine(self.update, d, r, negative, parameters, self._state_limit)
             self._accept(parameters, moments)
-            self._keep(torch.where(_wide(self.alive, start), negative, start), draws)
+            self._keep(
+                torch.where(objective.per_member(self.alive, start), negative, start), draws
+            )
         self.update += 1
 
     def _difference(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -212,7 +215,9 @@ class Trainer:
             return objective.sgd_step(self.parameters, gradients, rate), {}
         # Adam follows the loss d itself; the factor matters to its stabilizer alone
         scale = 2 / self.epsilon.square()
-        of_d = {name: value * _wide(scale, value) for name, value in gradients.items()}
+        of_d = {
+            name: value * objective.per_member(scale, value) for name, value in gradients.items()
+        }
         return objective.adam_step(self.parameters, of_d, rate, self.moments, self.update + 1)
 
     def _record(self, d: Tensor, r: Tensor, r_rms: Tensor) -> None:
@@ -221,7 +226,7 @@ class Trainer:
 
     def _accept(self, parameters: dict[str, Tensor], moments: Any) -> None:
         def keep(new: Tensor, old: Tensor) -> Tensor:
-            return torch.where(_wide(self.alive, new), new, old)
+            return torch.where(objective.per_member(self.alive, new), new, old)
 
         self.parameters = {n: keep(p, self.parameters[n]) for n, p in parameters.items()}
         self.moments = {
@@ -357,20 +362,3 @@ class Trainer:
         trainer = cls(configs, energy, dataset, state["engine_path"])
         trainer.load_state(state)
         return trainer
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:K`` means here.
-
-    Raises:
-        ConfigError: If CUDA is asked for where there is none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError([Problem("device", "must be auto or cpu where there is no GPU", name)])
-    return torch.device(name)
-
-
-def _wide(value: Tensor, like: Tensor) -> Tensor:
-    return value.reshape(-1, *[1] * (like.dim() - 1))

@@ -12,9 +12,10 @@ from statistics import fmean
 import torch
 
 from ebm_core.data import Dataset, is_plane_law, load_data
+from ebm_core.device import resolve_device
 from ebm_core.errors import ConfigError, DataError, EnergyError, Problem
 from ebm_core.evaluate import long_run
-from ebm_core.trainer import Trainer, resolve_device
+from ebm_core.trainer import Trainer
 from study import space
 from study.spec import StudySpec
 
