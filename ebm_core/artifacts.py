@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ from ebm_core.config import TrainConfig
 from ebm_core.data import Dataset, is_plane_law
 from ebm_core.document import dump_yaml
 from ebm_core.files import replacing
+from ebm_core.long_run import LongRun
 from ebm_core.pack import Pack, write_pack
 from ebm_core.result import RunResult, Series
 from ebm_core.schedule import learning_rate
-from ebm_core.verdict import Assessment
 
 TRACES = "traces.npz"
 CONFIG = "config.yaml"
 PACK = "pack.yaml"
+LONG_RUN = "long_run.yaml"
 
 
 def write_artifacts(
@@ -61,31 +63,28 @@ def _sample_count(width: int) -> int:
 def write_traces(result: RunResult, path: str | Path) -> Path:
     """Writes the series of a training as an npz file.
 
-    It holds ``update``, ``d``, ``r``, ``r_rms`` and ``gamma``, one value an update each, and of a
-    training that diverged the text ``diverged_cause`` and the update ``diverged_at``: empty and -1
-    for any other.
+    It holds ``update``, ``d``, ``r``, ``r_rms``, ``gamma`` and ``restlessness``, one value an
+    update each; ``chain_spread``; and of a training that broke off the texts
+    ``diverged_cause`` and ``diverged_verdict`` and the update ``diverged_at``: empty and -1 for
+    any other.
     """
     path = Path(path)
-    cause, update = _divergence(result.assessment)
+    stop = result.divergence
+    arrays = {
+        "update": np.arange(len(result.d)),
+        "gamma": learning_rates(result.config, len(result.d)),
+        "d": result.d,
+        "r": result.r,
+        "r_rms": result.r_rms,
+        "restlessness": result.restlessness,
+        "chain_spread": np.array(result.assessment.evidence["chain_spread"]),
+        "diverged_cause": np.array(stop.cause if stop else ""),
+        "diverged_at": np.array(stop.update if stop else -1),
+        "diverged_verdict": np.array(stop.verdict if stop else ""),
+    }
     with replacing(path) as temporary:
-        np.savez_compressed(
-            temporary,
-            update=np.arange(len(result.d)),
-            gamma=learning_rates(result.config, len(result.d)),
-            d=result.d,
-            r=result.r,
-            r_rms=result.r_rms,
-            diverged_cause=np.array(cause),
-            diverged_at=np.array(update),
-        )
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)
     return path
-
-
-def _divergence(assessment: Assessment) -> tuple[str, int]:
-    if assessment.verdict != "diverged":
-        return "", -1
-    cause, _, update = assessment.missing[0].rpartition(" at update ")
-    return cause, int(update)
 
 
 def learning_rates(config: TrainConfig, updates: int) -> Series:
@@ -102,6 +101,19 @@ def write_config(config: TrainConfig, path: str | Path) -> Path:
         header = f"# python -m ebm_core train --config {path.name}\n"
         values = dump_yaml(config.model_dump(mode="json"))
         temporary.write_text(header + values, encoding="utf-8")
+    return path
+
+
+def write_long_run(long_run: LongRun, folder: str | Path) -> Path:
+    """Writes all that a long-run check found as YAML, with what its budget can detect."""
+    path = Path(folder) / LONG_RUN
+    found = {**asdict(long_run), "blind_spots": long_run.blind_spots}
+    found["effects"] = {
+        start: {name: each._asdict() for name, each in effects.items()}
+        for start, effects in long_run.effects.items()
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(dump_yaml(found), encoding="utf-8")
     return path
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from ebm_core.errors import ConfigError, Problem
 from ebm_core.sections import (
@@ -55,6 +62,22 @@ MEMBER_FIELDS = frozenset(
 _LEAST_EPSILON = {"float32": 1e-18, "float64": 1e-153}
 
 
+def _factor_or_auto(value: Any) -> Any:
+    """One message for both forms, where a union would give one for each."""
+    if value == "auto":
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ValueError("must be a number greater than 0, or auto")
+    return number
+
+
+InitScale = Annotated[float | Literal["auto"], BeforeValidator(_factor_or_auto)]
+
+
 class TrainConfig(Section):
     """One training of one energy-based model; immutable.
 
@@ -80,7 +103,9 @@ class TrainConfig(Section):
         seed: Source of every random number of this training.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:K``.
         precision: Arithmetic of the training.
-        init_scale: Factor on F at initialization, applied to the last layer (appendix A).
+        init_scale: Factor on F at initialization, applied to the last layer (appendix A). ``auto``
+            for the power of two that brings r of the first update between a tenth of the low end
+            of the band and its high end.
         band: Where r is expected at convergence.
         window: Updates at the end of the training that are assessed.
         checkpoint_interval: Updates between checkpoints.
@@ -107,7 +132,7 @@ class TrainConfig(Section):
     seed: int = Field(default=0, ge=0, lt=2**31)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     precision: Literal["float32", "float64"] = "float32"
-    init_scale: float = Field(default=1.0, gt=0)
+    init_scale: InitScale = 1.0
     band: Band = Band()
     window: int = Field(default=2_000, ge=20)
     checkpoint_interval: PositiveInt = 1_000

@@ -53,6 +53,41 @@ def has_answer(x: Array, least: int) -> bool:
     return x.size >= least and bool(np.isfinite(x).all()) and not is_constant(x)
 
 
+def rise(x: Array) -> float:
+    """Rise of the least-squares line of a finite series, from end to end."""
+    return _line(x)[0]
+
+
+def _line(x: Array) -> tuple[float, Array]:
+    """Rise of the least-squares line of a series, and the line itself about 0."""
+    t = np.linspace(-0.5, 0.5, x.size)
+    slope = float((t @ x) / (t @ t))
+    return slope, slope * t
+
+
+def _lagged_products(x: Array, y: Array, max_lag: int) -> Array:
+    """Sums over t of x[t] y[t + k] for k = -max_lag..max_lag, by Fourier transform."""
+    # zeros enough that no end meets the other beginning, up to a power of two
+    size = 1 << (x.size + max_lag).bit_length()
+    first = np.fft.rfft(x, size)
+    second = first if y is x else np.fft.rfft(y, size)
+    products: Array = np.fft.irfft(first.conj() * second, size)
+    return np.concatenate([products[size - max_lag :], products[: max_lag + 1]])
+
+
+def without_line(values: ArrayLike) -> Array:
+    """A series less its least-squares line, in a unit of its own.
+
+    0 throughout for a straight line; unchanged if it is not finite or has under three values.
+    """
+    x = as_series(values)
+    if x.size < 3 or not np.isfinite(x).all():
+        return x
+    x = in_unit(x)
+    rest = x - x.mean() - _line(x)[1]
+    return rest if np.ptp(rest) > RESOLUTION else np.zeros_like(x)
+
+
 def autocorrelation(values: ArrayLike, max_lag: int = MAX_LAG, centered: bool = True) -> Array:
     r"""Autocorrelation at lags 0..max_lag.
 
@@ -74,8 +109,8 @@ def autocorrelation(values: ArrayLike, max_lag: int = MAX_LAG, centered: bool = 
     x = in_unit(x)
     if centered:
         x = x - x.mean()
-    products = [x[: x.size - lag] @ x[lag:] for lag in range(max_lag + 1)]
-    return np.array(products) / products[0]
+    products = _lagged_products(x, x, max_lag)[max_lag:]
+    return products / float(products[0])
 
 
 def partial_autocorrelation(values: ArrayLike, max_lag: int = MAX_LAG) -> Array:
@@ -114,12 +149,7 @@ def cross_correlation(first: ArrayLike, second: ArrayLike, max_lag: int = MAX_LA
     if not (has_answer(x, max_lag + 2) and has_answer(y, max_lag + 2)):
         return np.full(2 * max_lag + 1, np.nan)
     x, y = (z - z.mean() for z in (in_unit(x), in_unit(y)))
-    n = x.size
-    products = [
-        x[max(0, -lag) : n - max(0, lag)] @ y[max(0, lag) : n - max(0, -lag)]
-        for lag in range(-max_lag, max_lag + 1)
-    ]
-    return np.array(products) / math.sqrt((x @ x) * (y @ y))
+    return _lagged_products(x, y, max_lag) / math.sqrt((x @ x) * (y @ y))
 
 
 def white_noise_bound(n: int, lags: int = 1, confidence: float = 0.95) -> float:
@@ -159,3 +189,26 @@ def bartlett_bound(acf: Array, lag: int, n: int, confidence: float = 0.95) -> fl
     """
     memory = 1 + 2 * float(acf[1:lag] @ acf[1:lag])
     return white_noise_bound(n, len(acf) - 1, confidence) * math.sqrt(memory)
+
+
+def cross_correlation_bound(
+    first_acf: Array, second_acf: Array, n: int, confidence: float = 0.95
+) -> float:
+    r"""Bound on the correlation at one lag of two series that have nothing to do with each other.
+
+    .. math:: q \sqrt{\left(1 + 2 \sum_{k > 0} a_k b_k\right) / n}
+
+    Two series that both remember drift together by chance: that widens the bound. Where one
+    alternates and the other remembers the sum is under 1, and the bound of white noise is kept,
+    which is wider.
+
+    Args:
+        first_acf: Autocorrelation a of the one series from lag 0, over the lags it remembers.
+        second_acf: Autocorrelation b of the other, as many lags.
+        n: Length of the series.
+        confidence: That the correlation stays inside, two-sided.
+
+    Source: Bartlett 1955; Box, Jenkins, Reinsel, *Time Series Analysis*, section 12.1.3.
+    """
+    shared_memory = 1 + 2 * float(first_acf[1:] @ second_acf[1:])
+    return white_noise_bound(n, 1, confidence) * math.sqrt(max(1.0, shared_memory))

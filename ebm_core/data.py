@@ -5,18 +5,26 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeGuard
+from typing import Any, Protocol, Self, TypeGuard
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ebm_core.arrays import read_array
 from ebm_core.errors import DataError
+from ebm_core.images import IMAGE_SUFFIXES, digits, image_folder, photograph_patches
 
-if TYPE_CHECKING:
-    from PIL import Image as Pillow
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Dataset",
+    "Gmm",
+    "PlaneLaw",
+    "Rings",
+    "Samples",
+    "is_plane_law",
+    "load_data",
+    "positive_samples",
+]
 
 
 class Dataset(Protocol):
@@ -195,12 +203,16 @@ def load_data(config: Any) -> Dataset:
     if config.name == "rings":
         return Rings(config.rings, config.sd)
     if config.name == "digits":
-        return Samples(_digits(config.size))
+        return Samples(digits(config.size))
+    if config.name == "patches":
+        return Samples(
+            photograph_patches(config.size, config.channels, config.stride, config.shrink)
+        )
     path = Path(config.path).expanduser()
     if config.name == "array":
-        array = _array(path, config.key)
+        array = read_array(path, config.key)
     else:
-        array = _image_folder(path, config.size, config.channels)
+        array = image_folder(path, config.size, config.channels)
     try:
         return Samples(array)
     except DataError as error:
@@ -210,103 +222,3 @@ def load_data(config: Any) -> Dataset:
 def is_plane_law(dataset: Dataset) -> TypeGuard[PlaneLaw]:
     """Whether the density of a data set is known in closed form."""
     return hasattr(dataset, "log_density")
-
-
-def _digits(size: int) -> Tensor:
-    from sklearn.datasets import load_digits
-
-    images = torch.from_numpy(load_digits().images).float()[:, None] / 8 - 1
-    if size == 8:
-        return images
-    return torch.nn.functional.interpolate(
-        images, size=(size, size), mode="bilinear", antialias=True
-    )
-
-
-def _array(path: Path, key: str | None) -> Tensor:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    try:
-        if path.suffix in (".pt", ".pth"):
-            content = torch.load(path, weights_only=True, map_location="cpu")
-        else:
-            content = _read_numpy(path)
-    except Exception as error:  # whatever the reader says is for the user, with the file's name
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"{path}: cannot be read as an array: {reason}") from error
-    array = _pick(content, path, key)
-    if not isinstance(array, Tensor | np.ndarray):
-        raise DataError(f"{path}: must hold an array, got {type(array).__name__}")
-    if isinstance(array, np.ndarray):
-        if array.dtype.kind not in "iuf":
-            raise DataError(f"{path}: must hold real numbers, got {array.dtype}")
-        with np.errstate(over="ignore"):  # `Samples` refuses what is too large
-            array = torch.from_numpy(array.astype(np.float32))
-    if array.is_complex() or array.dtype == torch.bool:
-        raise DataError(f"{path}: must hold real numbers, got {array.dtype}")
-    return array[:, None] if array.dim() == 1 else array
-
-
-def _read_numpy(path: Path) -> Any:
-    content = np.load(path, allow_pickle=False)
-    if isinstance(content, np.ndarray):
-        return content
-    with content:
-        return {name: content[name] for name in content.files}
-
-
-def _pick(content: Any, path: Path, key: str | None) -> Any:
-    if not isinstance(content, dict):
-        if key is not None:
-            raise DataError(f"{path}: holds one array without a name, got data.key={key!r}")
-        return content
-    names = list(content)
-    if key is None and len(names) == 1:
-        return content[names[0]]
-    if key not in names:
-        raise DataError(f"{path}: `data.key` must be one of {names}, got {key!r}")
-    return content[key]
-
-
-def _image_folder(folder: Path, size: int, channels: int) -> Tensor:
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise DataError(f"{folder}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    images = torch.empty(len(paths), channels, size, size)
-    for image, path in zip(images, paths, strict=True):
-        image.copy_(_read_image(path, size, channels))
-    return images
-
-
-def _read_image(path: Path, size: int, channels: int) -> Tensor:
-    """One image, shape (channels, size, size), from -1 to 1.
-
-    Grey of 16 bit is reduced to 8 bit; what is transparent lies on white.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            plain = _plain(ImageOps.exif_transpose(image))
-            coloured = plain.convert("RGB" if channels == 3 else "L")
-            square = ImageOps.fit(coloured, (size, size), Image.Resampling.LANCZOS)
-    # the kinds of error that Pillow's readers raise for damaged and for enormous files
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as an image: {error}") from error
-    pixels = torch.from_numpy(np.asarray(square, dtype=np.float32) / 127.5 - 1)
-    return pixels.reshape(size, size, channels).permute(2, 0, 1)
-
-
-def _plain(image: Pillow.Image) -> Pillow.Image:
-    """An image that is opaque and has 8 bit a channel; `ValueError` where no range is known."""
-    from PIL import Image
-
-    if image.mode in ("I", "F"):
-        raise ValueError(f"mode {image.mode} has no black and white; save it with 8 or 16 bit")
-    if image.mode.startswith("I;16"):
-        # 65535 = 257 * 255
-        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-    if not image.has_transparency_data:
-        return image
-    colours = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)

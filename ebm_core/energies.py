@@ -243,8 +243,8 @@ def scale_output(energy: nn.Module, factor: float) -> None:
     output = getattr(energy, "output", None)
     if not isinstance(output, nn.Module) or not any(True for _ in output.parameters()):
         raise EnergyError(
-            f"init_scale={factor} needs {type(energy).__name__}.output, the last layer; "
-            "name it so, or scale F yourself"
+            f"init_scale needs {type(energy).__name__}.output, the last layer, "
+            f"to multiply F by {factor:g}; name it so, or scale F yourself"
         )
     with torch.no_grad():
         for value in output.parameters():

@@ -2,81 +2,65 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ebm_core.chains import draw_slots, start_states
-from ebm_core.data import Dataset, PlaneLaw, load_data, positive_samples
+from ebm_core.config import TrainConfig
+from ebm_core.data import Dataset, load_data, positive_samples
+from ebm_core.density import (
+    DensityDivergence,
+    DensityGrid,
+    SampleDivergence,
+    density_divergence,
+    density_grid,
+    sample_divergence,
+)
+from ebm_core.departure import SUMMARIES, Effect, LongRunLimits, effect
 from ebm_core.engine import module_gradient
-from ebm_core.langevin import Gradient, matching_variance, run_langevin
-from ebm_core.matched import MatchedGradient, matched_gradient, plane_grid
+from ebm_core.langevin import Gradient, run_langevin
+from ebm_core.long_run import LongRun, decide
+from ebm_core.matched import MatchedGradient, matched_gradient
+from ebm_core.mixing import Array
 from ebm_core.randomness import Stream, generator
 from ebm_core.result import RunResult
 
 __all__ = [
     "DensityDivergence",
+    "DensityGrid",
+    "Effect",
     "LongRun",
     "LongRunLimits",
     "MatchedGradient",
+    "SampleDivergence",
     "check",
     "density_divergence",
     "density_grid",
     "long_run",
     "matched_gradient",
+    "sample_divergence",
     "short_run_samples",
 ]
 
-Outcome = Literal["holds", "departs", "not_run"]
+# A reading costs a third of a step or less, so this spacing keeps all of them under a tenth.
+_READINGS = 200
+_SPACING = 5
 
-# Energies are read this many times along a chain; the last quarter of them is compared.
-_READINGS = 20
-_REFERENCE_SAMPLES = 1024
+# With fewer samples the mean energy is less certain than that of the chains; more tell little.
+_LEAST_REFERENCE, _MOST_REFERENCE = 1_024, 4_096
 
+# Samples of each kind that the principal directions are taken from.
+_PRINCIPAL_SAMPLES = 512
 
-@dataclass(frozen=True)
-class LongRunLimits:
-    """When a long chain has left the short-run samples.
-
-    Attributes:
-        effect: Size of a departure that matters, in sd of the energy of short-run samples. A fifth
-            is what is conventionally called a small effect.
-        errors: Standard errors that a departure must exceed besides, to be no accident.
-    """
-
-    effect: float = 0.2
-    errors: float = 2.0
-
-
-@dataclass(frozen=True)
-class LongRun:
-    """Whether long chains stay where the short-run samples are.
-
-    Attributes:
-        outcome: ``holds``, ``departs``, or ``not_run`` where there is no model to run.
-        departure: The largest of `departures` by size: (mean U of long chains - mean U of
-            short-run samples) / sd U of short-run samples. Infinite if a chain left the finite.
-        standard_error: Of that departure, over chains.
-        departures: The departure of the chains from each start, ``bank`` and ``data``.
-        steps: Length of the chains.
-        reason: One sentence.
-    """
-
-    outcome: Outcome
-    departure: float
-    standard_error: float
-    departures: dict[str, float]
-    steps: int
-    reason: str
-
-    @classmethod
-    def not_run(cls, reason: str) -> LongRun:
-        """The outcome where no chain was run."""
-        return cls("not_run", math.nan, math.nan, {}, 0, reason)
+# Chains from noise only tell whether they arrive: fewer than decide will do.
+_NOISE_SHARE = 4
 
 
 def long_run(
@@ -89,11 +73,14 @@ def long_run(
     gradient: Gradient | None = None,
     limits: LongRunLimits | None = None,
     chains: int = 256,
+    noise: Tensor | None = None,
+    adjusted_steps: int = 0,
 ) -> LongRun:
-    """Runs unadjusted chains at the training epsilon, and compares their energy with the start.
+    """Runs unadjusted chains at the training epsilon, and compares them with where they began.
 
     Learning has converged where short-run samples follow the model's own steady state: then a long
-    chain does not leave them. Chains start at short-run samples (``bank``) and at noised data.
+    chain does not leave them. Chains start at short-run samples (``bank``) and at noised data,
+    which decide, and at noise. What is compared, and how, says `ebm_core.long_run.decide`.
 
     Args:
         energy: F, (n, *shape) to (n,).
@@ -105,67 +92,131 @@ def long_run(
         gradient: Input gradient of F, if the caller has a faster one than autograd.
         limits: What counts as a departure.
         chains: At most this many chains from each start.
+        noise: Where chains from noise start, shape (k, *shape); none are run without.
+        adjusted_steps: Length of Metropolis-adjusted chains from the bank, in float64, for the
+            discretization gap; 0 runs none.
 
     Raises:
-        ValueError: If there is no sample or steps is under 1.
+        ValueError: If there are not two samples of each kind, or steps is under 1.
     """
     if len(short_run) < 2 or len(data) < 2:
         raise ValueError("a long run needs two samples of each kind, to know their spread")
-    limits = limits or LongRunLimits()
-    temperature = epsilon**2 / 2
+    reader = _Reader.of(short_run, data, epsilon)
     with torch.no_grad():
-        reference = energy(short_run).double() / temperature
+        reference = reader(short_run, energy(short_run))
     starts = {"bank": short_run[:chains], "data": data[:chains]}
+    if noise is not None:
+        starts["noise"] = noise[:chains]
+    rng = generator(seed, Stream.EVALUATION, 1, short_run.device)
     together = torch.cat(list(starts.values()))
-    u = _late_energies(energy, together, epsilon, steps, seed, gradient)
-    late = torch.split(u, [len(x) for x in starts.values()])
-    found = {name: _departure(v, reference) for name, v in zip(starts, late, strict=True)}
-    # a chain that left the finite is the largest departure there is
-    name = max(found, key=lambda key: abs(found[key][0]))
-    departure, error = found[name]
-    small = abs(departure) <= limits.effect or abs(departure) <= limits.errors * error
-    departs = not (math.isfinite(departure) and small)
-    verb = "leave" if departs else "stay near"
-    reason = (
-        f"chains from {name} {verb} the short-run samples: energy {departure:+.2f} sd "
-        f"(± {error:.2f}) after {steps} steps"
-    )
-    return LongRun(
-        "departs" if departs else "holds",
-        departure,
-        error,
-        {key: value for key, (value, _) in found.items()},
-        steps,
-        reason,
-    )
+    readings, _ = _read_along(energy, gradient, together, epsilon, steps, rng, reader)
+    edges = np.cumsum([len(x) for x in starts.values()])[:-1]
+    traces = dict(zip(starts, np.split(readings, edges, axis=1), strict=True))
+    reach = epsilon * math.sqrt(steps) / reader.widest if reader.widest > 0 else math.inf
+    limits = (limits or LongRunLimits()).in_dimensions(math.prod(short_run.shape[1:]))
+    found = decide(traces, reference, steps, limits, reader.names, reach)
+    if adjusted_steps:
+        start = starts["bank"]
+        gap = _discretization(
+            energy, start, epsilon, adjusted_steps, seed, reader, traces["bank"][0], reference[0]
+        )
+        found = replace(found, **gap)
+    return found
 
 
-def _late_energies(
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the summaries of states, shape (summaries, n).
+
+    Attributes:
+        centre: Mean of the short-run samples, shape (N,).
+        directions: Principal directions of short-run samples and data, shape (N, 1 or 2).
+        widest: sd along the first of them, units of x.
+        temperature: T.
+    """
+
+    centre: Tensor
+    directions: Tensor
+    widest: float
+    temperature: float
+
+    @classmethod
+    def of(cls, short_run: Tensor, data: Tensor, epsilon: float) -> _Reader:
+        pooled = torch.cat([short_run[:_PRINCIPAL_SAMPLES], data[:_PRINCIPAL_SAMPLES]])
+        flat = pooled.flatten(1).double()
+        flat = flat[flat.isfinite().all(1)]  # the decomposition has no answer for others
+        flat = flat - flat.mean(0)
+        _, sizes, rows = torch.linalg.svd(flat, full_matrices=False)
+        widest = float(sizes[0]) / math.sqrt(len(flat)) if len(sizes) else 0.0
+        centre = short_run.flatten(1).double().mean(0)
+        return cls(centre, rows[:2].T, widest, epsilon**2 / 2)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return SUMMARIES[: 2 + self.directions.shape[1]]
+
+    def __call__(self, x: Tensor, f: Tensor) -> Array:
+        apart = x.flatten(1).double() - self.centre
+        summaries = [
+            f.double() / self.temperature,
+            apart.square().sum(1),
+            *(apart @ self.directions).T,
+        ]
+        values: Array = torch.stack(summaries).cpu().numpy()
+        return values
+
+
+def _read_along(
     energy: nn.Module,
+    gradient: Gradient | None,
     x: Tensor,
     epsilon: float,
     steps: int,
-    seed: int,
-    gradient: Gradient | None,
-) -> Tensor:
-    """Mean energy in nats of each chain over the last quarter of its path, shape (n,)."""
-    rng = generator(seed, Stream.EVALUATION, 1, x.device)
-    readings = []
-    edges = torch.linspace(0, steps, min(_READINGS, steps) + 1).round().int().tolist()
+    rng: torch.Generator,
+    reader: _Reader,
+    adjusted: bool = False,
+) -> tuple[Array, float]:
+    """Readings along chains, shape (summaries, chains, readings), and the share of moves made."""
+    readings = min(_READINGS, max(1, steps // _SPACING))
+    edges = np.linspace(0, steps, readings + 1).round().astype(int).tolist()
+    found, accepted = [], 0.0
     for first, last in pairwise(edges):
-        x, info = run_langevin(energy, x, epsilon, last - first, rng, gradient=gradient)
-        readings.append(info.energies.double() / (epsilon**2 / 2))
-    return torch.stack(readings[-max(1, len(readings) // 4) :]).mean(0)
+        length = last - first
+        x, info = run_langevin(energy, x, epsilon, length, rng, adjusted, gradient)
+        found.append(reader(x, info.energies))
+        accepted += length * float(info.acceptance.double().mean())
+    return np.stack(found, axis=-1), accepted / steps
 
 
-def _departure(late: Tensor, reference: Tensor) -> tuple[float, float]:
-    """Departure of chains from a reference, and its standard error; infinite if not finite."""
-    spread = float(reference.std())
-    shift = float(late.mean() - reference.mean())
-    error = math.sqrt(float(late.var()) / len(late) + spread**2 / len(reference))
-    if not math.isfinite(shift) or not spread > 0:
-        return math.inf, math.nan
-    return shift / spread, error / spread
+def _discretization(
+    energy: nn.Module,
+    start: Tensor,
+    epsilon: float,
+    steps: int,
+    seed: int,
+    reader: _Reader,
+    unadjusted: Array,
+    reference: Array,
+) -> dict[str, Any]:
+    """How much higher in energy unadjusted chains lie than adjusted ones, over their late halves.
+
+    In float64: what decides is a difference of energies over T.
+    """
+    wide = copy.deepcopy(energy).double()
+    rng = generator(seed, Stream.EVALUATION, 4, start.device)
+    traces, acceptance = _read_along(
+        wide, module_gradient(wide), start.double(), epsilon, steps, rng, reader, adjusted=True
+    )
+    low, high = (
+        effect("energy", each[:, each.shape[1] // 2 :], reference)
+        for each in (traces[0], unadjusted)
+    )
+    # the reference is common to both, and so is its share of their errors, which is left in
+    return {
+        "discretization_gap": high.size - low.size,
+        "discretization_error": math.hypot(high.error, low.error),
+        "acceptance": acceptance,
+    }
 
 
 def short_run_samples(result: RunResult, n: int, dataset: Dataset, seed: int = 0) -> Tensor:
@@ -197,15 +248,17 @@ def check(
     chains: int = 256,
     dataset: Dataset | None = None,
     seed: int | None = None,
+    adjusted_steps: int = 0,
 ) -> LongRun:
     """The long-run check of a training; `long_run` with all that it needs drawn.
 
     Args:
         result: The training.
         steps: Length of the chains; 0 runs none.
-        chains: Number of chains from each start.
+        chains: Number of chains from the bank and from data each; from noise a quarter of it.
         dataset: The data set, if it is not the configured one.
         seed: Of every draw; that of the training if None.
+        adjusted_steps: Length of Metropolis-adjusted chains; 0 runs none.
     """
     if steps == 0:
         return LongRun.not_run("no steps were asked for")
@@ -214,9 +267,13 @@ def check(
     config, device = result.config, result.chains.device
     seed = config.seed if seed is None else seed
     dataset = (dataset or load_data(config.data)).to(device)
-    short_run = short_run_samples(result, _REFERENCE_SAMPLES, dataset, seed)
+    # the reference may cost as much as the chains from one start
+    most = max(_LEAST_REFERENCE, steps * chains // config.langevin_steps)
+    short_run = short_run_samples(result, min(_MOST_REFERENCE, most), dataset, seed)
     rng = generator(seed, Stream.EVALUATION, 3, device)
     data = positive_samples(dataset, chains, config.data_epsilon, rng, short_run.dtype)
+    n, scale = max(1, chains // _NOISE_SHARE), config.start_scale
+    noise = start_states(_noise_kind(config), n, dataset, scale, rng, short_run.dtype)
     return long_run(
         result.energy,
         short_run,
@@ -226,86 +283,12 @@ def check(
         seed,
         module_gradient(result.energy),
         chains=chains,
+        noise=noise,
+        adjusted_steps=adjusted_steps,
     )
 
 
-@dataclass(frozen=True)
-class DensityDivergence:
-    """How far the model's density is from that of the noised data, in the plane.
-
-    Attributes:
-        kl: KL(q || p), nats.
-        tv: Total variation, between 0 and 1.
-        kl_floor: KL of the model whose *unadjusted* chains have the law of the data: what perfect
-            learning leaves. NaN where the data have an sd under epsilon, so that there is none.
-        tv_floor: Total variation of the same.
-    """
-
-    kl: float
-    tv: float
-    kl_floor: float
-    tv_floor: float
-
-
-@dataclass(frozen=True)
-class DensityGrid:
-    """Log densities on a square grid, each of shape (points, points), y first.
-
-    Attributes:
-        extent: The grid covers [-extent, extent]^2; both densities are normalised over it.
-        log_p: Of the model.
-        log_q: Of the noised data.
-        log_floor: Of the model whose unadjusted chains follow the data; None where there is none.
-    """
-
-    extent: float
-    log_p: Tensor
-    log_q: Tensor
-    log_floor: Tensor | None
-
-
-def density_grid(
-    energy: nn.Module, law: PlaneLaw, epsilon: float, data_epsilon: float = 0.0, points: int = 200
-) -> DensityGrid:
-    """Model and data density over the plane.
-
-    Args:
-        energy: F, (n, 2) to (n,).
-        law: Of the clean data.
-        epsilon: Langevin noise sd; the model is exp(-F / T), T = epsilon**2 / 2.
-        data_epsilon: sd of the noise on the data.
-        points: Of one side of the grid.
-    """
-    sd = math.hypot(law.sd, data_epsilon)
-    extent = law.extent + 6 * (sd - law.sd)
-    reference = next(energy.parameters())
-    x = plane_grid(extent, points, reference.device)
-    with torch.no_grad():
-        f = torch.cat(
-            [energy(block.to(reference.dtype)) for block in torch.split(x, 8_192)]
-        ).double()
-    area = 2 * math.log(2 * extent / points)
-
-    def normalised(log_density: Tensor) -> Tensor:
-        return (log_density - log_density.logsumexp(0) - area).reshape(points, points).cpu()
-
-    variance = matching_variance(sd**2, epsilon)
-    floor = None if math.isnan(variance) else normalised(law.log_density(x, math.sqrt(variance)))
-    log_p, log_q = normalised(-f / (epsilon**2 / 2)), normalised(law.log_density(x, sd))
-    return DensityGrid(extent, log_p, log_q, floor)
-
-
-def density_divergence(
-    energy: nn.Module, law: PlaneLaw, epsilon: float, data_epsilon: float = 0.0, points: int = 200
-) -> DensityDivergence:
-    """KL and total variation between the data under (5A) and the model, see `density_grid`."""
-    grid = density_grid(energy, law, epsilon, data_epsilon, points)
-    cell = (2 * grid.extent / points) ** 2
-
-    def divergence(log_p: Tensor) -> tuple[float, float]:
-        q = grid.log_q.exp()
-        kl = (q * (grid.log_q - log_p)).sum() * cell
-        return float(kl), float((q - log_p.exp()).abs().sum() * cell / 2)
-
-    floor = (math.nan, math.nan) if grid.log_floor is None else divergence(grid.log_floor)
-    return DensityDivergence(*divergence(grid.log_p), *floor)
+def _noise_kind(config: TrainConfig) -> str:
+    """The noise that chains of the training start, or once started, from; uniform if from none."""
+    start = config.bank_start if config.chain_start == "persistent" else config.chain_start
+    return "uniform" if start == "data" else start

@@ -12,12 +12,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ebm_core.data import Dataset, PlaneLaw, is_plane_law
 
 _QUERIES = 1024
-_QUERY_BLOCK = 256
-_DATA_BLOCK = 8192
+_QUERY_BLOCK = 64
+_DATA_BLOCK = 2048
+_GRID_BLOCK = 65_536
+# A million samples left out shift a mean by a millionth of their distance at most.
+_LEAST_WEIGHT = 1e-12
 # Up to here the covariance itself is decomposed; beyond, the Gram matrix of as many samples.
 _LARGEST_MATRIX = 4096
 
@@ -103,56 +107,116 @@ def _of_law(law: PlaneLaw, epsilon: float, data_epsilon: float) -> MatchedGradie
     sd = math.hypot(law.sd, data_epsilon)
     extent = law.extent + 6 * (sd - law.sd)
     points = min(2000, max(200, math.ceil(10 * extent / sd)))
-    x = plane_grid(extent, points, law.device).requires_grad_()
+    x = plane_grid(extent, points, law.device)
+    parts = [_law_magnitudes(law, b, sd, epsilon) for b in torch.split(x, _GRID_BLOCK)]
+    log_q, magnitude = (torch.cat(each) for each in zip(*parts, strict=True))
+    weight = torch.softmax(log_q, dim=0)
+    centred = x - weight @ x
+    spread = centred.T @ (weight[:, None] * centred)
+    floor = gaussian_floor(torch.linalg.eigvalsh(spread), epsilon)
+    return MatchedGradient(float(weight @ magnitude) * epsilon**2 / 2, floor)
+
+
+def _law_magnitudes(law: PlaneLaw, x: Tensor, sd: float, epsilon: float) -> tuple[Tensor, Tensor]:
+    """log q and c(epsilon**2 k) |score| at x, both of shape (len(x),)."""
+    x = x.clone().requires_grad_()
     log_q = law.log_density(x, sd)
     (score,) = torch.autograd.grad(log_q.sum(), x, create_graph=True)
     magnitude = score.norm(dim=1).detach()
     unit = score.detach() / magnitude.clamp(min=1e-300)[:, None]
     (bend,) = torch.autograd.grad((score * unit).sum(), x)
     curvature = -(bend * unit).sum(1)
-    weight = torch.softmax(log_q.detach(), dim=0)
-    mean = weight @ (spread_correction(epsilon**2 * curvature) * magnitude)
-    centred = x.detach() - weight @ x.detach()
-    spread = centred.T @ (weight[:, None] * centred)
-    floor = gaussian_floor(torch.linalg.eigvalsh(spread), epsilon)
-    return MatchedGradient(float(mean) * epsilon**2 / 2, floor)
+    return log_q.detach(), spread_correction(epsilon**2 * curvature) * magnitude
+
+
+class _Geometry(NamedTuple):
+    """What r* and floor of a finite set need at every noise level, found once a set.
+
+    A query is a sample x_i with noise n_i; at noise sd s its squared distance from sample x_j is
+    ``squared[i, j] + 2 s along[i, j] + s**2 |n_i|**2``. Distances that matter to the weights are
+    within some s, so that the rounding of float32 is small beside s**2.
+
+    Attributes:
+        which: Index of the sample of each query, shape (queries,).
+        noise: n_i, shape (queries, N), float64.
+        squared: |x_i - x_j|**2, shape (queries, n), float32.
+        along: n_i . (x_i - x_j), likewise.
+        variances: Principal variances of the set, shape (N,), float64.
+    """
+
+    which: Tensor
+    noise: Tensor
+    squared: Tensor
+    along: Tensor
+    variances: Tensor
+
+
+# A study asks for one set at many epsilons; forgotten with the samples themselves.
+_geometries = WeakIdKeyDictionary()
 
 
 def _of_samples(x: Tensor, epsilon: float, data_epsilon: float) -> MatchedGradient:
-    flat = x.flatten(1)
-    generator = torch.Generator(device=x.device).manual_seed(0)
+    if x not in _geometries:
+        _geometries[x] = _geometry(x.flatten(1))
+    geometry: _Geometry = _geometries[x]
+    blocks = torch.split(torch.arange(len(geometry.which), device=x.device), _QUERY_BLOCK)
+    sums = [
+        _mixture_magnitudes(geometry, rows, x.flatten(1), epsilon, data_epsilon).sum()
+        for rows in blocks
+    ]
+    r_star = float(torch.stack(sums).sum()) / len(geometry.which) * epsilon**2 / 2
+    return MatchedGradient(r_star, gaussian_floor(geometry.variances + data_epsilon**2, epsilon))
+
+
+def _geometry(flat: Tensor) -> _Geometry:
+    generator = torch.Generator(device=flat.device).manual_seed(0)
     # a norm over many dimensions hardly varies, and costs more
     n = _QUERIES if flat.shape[1] <= 256 else _QUERIES // 4
-    which = torch.randint(len(flat), (n,), generator=generator, device=x.device)
-    noise = torch.randn(
-        n, flat.shape[1], generator=generator, device=x.device, dtype=torch.float64
-    )
-    queries = flat[which].double() + data_epsilon * noise
-    sums = [
-        _mixture_magnitudes(block, flat, epsilon, data_epsilon).sum()
-        for block in torch.split(queries, _QUERY_BLOCK)
-    ]
-    r_star = float(torch.stack(sums).sum()) / n * epsilon**2 / 2
-    return MatchedGradient(r_star, gaussian_floor(_variances(flat) + data_epsilon**2, epsilon))
+    which = torch.randint(len(flat), (n,), generator=generator, device=flat.device)
+    shape = (n, flat.shape[1])
+    noise = torch.randn(shape, generator=generator, device=flat.device, dtype=torch.float64)
+    own = flat[which].double()
+    both = torch.cat([own, noise])
+    squared, along = flat.new_empty(2, n, len(flat), dtype=torch.float32)
+    for block in torch.split(torch.arange(len(flat), device=flat.device), _DATA_BLOCK):
+        x = flat[block].double()
+        products = both @ x.T
+        distance = own.square().sum(1, keepdim=True) - 2 * products[:n] + x.square().sum(1)
+        squared[:, block] = distance.clamp(min=0).float()
+        along[:, block] = ((noise * own).sum(1, keepdim=True) - products[n:]).float()
+    return _Geometry(which, noise, squared, along, _variances(flat))
 
 
-def _mixture_magnitudes(y: Tensor, x: Tensor, epsilon: float, sd: float) -> Tensor:
-    """c(epsilon**2 k) |score| at y for equal Gaussians of this sd at x, shape (len(y),)."""
-    blocks = torch.split(x, _DATA_BLOCK)  # float64 copies live for one block only
-    squared = torch.cat(
-        [
-            y.square().sum(1, keepdim=True) - 2 * y @ b.double().T + b.double().square().sum(1)
-            for b in blocks
-        ],
-        dim=1,
-    )
-    weight = torch.softmax(-squared / (2 * sd**2), dim=1)
+def _mixture_magnitudes(
+    geometry: _Geometry, rows: Tensor, flat: Tensor, epsilon: float, sd: float
+) -> Tensor:
+    """c(epsilon**2 k) |score| at some queries for equal Gaussians of this sd at all samples.
+
+    Args:
+        geometry: Of queries and samples.
+        rows: Which queries, shape (n,).
+        flat: The samples, shape (m, N).
+        epsilon: Langevin noise sd, units of x.
+        sd: Of the noise on the samples, units of x.
+
+    Returns:
+        Shape (n,).
+    """
+    squared = geometry.squared[rows].double().add_(geometry.along[rows].double(), alpha=2 * sd)
+    weight = torch.softmax(squared.div_(-2 * sd**2), dim=1)
+    # in many dimensions nearly all of a query's weight is on its own sample
+    used = (weight > _LEAST_WEIGHT).any(0).nonzero()[:, 0]
+    weight = weight[:, used]
+    blocks = torch.split(used, _DATA_BLOCK)  # float64 copies live for one block only
     parts = torch.split(weight, _DATA_BLOCK, dim=1)
-    mean = sum((w @ b.double() for w, b in zip(parts, blocks, strict=True)), torch.zeros_like(y))
+    y = flat[geometry.which[rows]].double() + sd * geometry.noise[rows]
+    mean = torch.zeros_like(y)
+    for w, block in zip(parts, blocks, strict=True):
+        mean += w @ flat[block].double()
     score = (mean - y) / sd**2
     magnitude = score.norm(dim=1)
     unit = score / magnitude.clamp(min=1e-300)[:, None]
-    along = torch.cat([unit @ b.double().T for b in blocks], dim=1)
+    along = torch.cat([unit @ flat[block].double().T for block in blocks], dim=1)
     centred = along - (weight * along).sum(1, keepdim=True)
     # Hessian of the log mixture: -1 / sd^2 + (variance of the modes under the weights) / sd^4
     curvature = 1 / sd**2 - (weight * centred.square()).sum(1) / sd**4
@@ -163,17 +227,21 @@ def _mixture_magnitudes(y: Tensor, x: Tensor, epsilon: float, sd: float) -> Tens
 def _variances(flat: Tensor) -> Tensor:
     """Principal variances of samples of shape (n, N); all N of them, zeros included."""
     n, dimensions = flat.shape
+    mean = sum((b.double().sum(0) for b in torch.split(flat, _DATA_BLOCK)), torch.zeros(())) / n
     if dimensions <= _LARGEST_MATRIX:
-        mean = flat.double().mean(0)
-        scatter = sum(
-            ((b.double() - mean).T @ (b.double() - mean) for b in torch.split(flat, _DATA_BLOCK)),
-            torch.zeros(dimensions, dimensions, dtype=torch.float64, device=flat.device),
-        )
+        scatter = torch.zeros(dimensions, dimensions, dtype=torch.float64, device=flat.device)
+        for block in torch.split(flat, _DATA_BLOCK):
+            centred = block.double() - mean
+            scatter.addmm_(centred.T, centred)
         values: Tensor = torch.linalg.eigvalsh(scatter / n).clamp(min=0)
         return values
     # evenly spaced samples: a folder sorted by class is still covered
-    picked = flat[:: math.ceil(n / _LARGEST_MATRIX)].double()
-    picked = picked - picked.mean(0)
-    values = torch.linalg.eigvalsh(picked @ picked.T / len(picked)).clamp(min=0)
+    picked = flat[:: math.ceil(n / _LARGEST_MATRIX)]
+    gram = torch.zeros(len(picked), len(picked), dtype=torch.float64, device=flat.device)
+    for columns in torch.split(picked, _DATA_BLOCK, dim=1):
+        centred = columns.double()
+        centred -= centred.mean(0)
+        gram.addmm_(centred, centred.T)
+    values = torch.linalg.eigvalsh(gram / len(picked)).clamp(min=0)
     rest = torch.zeros(dimensions - len(values), dtype=values.dtype, device=values.device)
     return torch.cat([values, rest])

@@ -33,6 +33,9 @@ class RunResult:
         chains: The bank, or the last negative samples without one; shape (n, *shape).
         matched: r* and floor of the data.
         seconds: Time inside the update loop, shared evenly among the members of a pack.
+        init_factor: What F was multiplied by at initialization.
+        restlessness: One value an update, NaN between the looks; empty if there were none.
+        divergence: What broke it off, for the verdict; None if nothing did.
     """
 
     config: TrainConfig
@@ -46,6 +49,9 @@ class RunResult:
     chains: Tensor = field(repr=False)
     matched: MatchedGradient = field(repr=False)
     seconds: float = 0.0
+    init_factor: float = 1.0
+    restlessness: Series = field(default_factory=lambda: np.empty(0), repr=False)
+    divergence: Divergence | None = None
 
 
 def judge(
@@ -55,6 +61,9 @@ def judge(
     dimensions: int,
     matched: MatchedGradient,
     divergence: Divergence | None = None,
+    r_rms: Series | None = None,
+    restlessness: Series | None = None,
+    chain_spread: float | None = None,
 ) -> Assessment:
     """`verdict.assess` with the constants of a configuration.
 
@@ -65,8 +74,19 @@ def judge(
         dimensions: N.
         matched: r* and floor of the data.
         divergence: What the trainer saw that d and r do not show.
+        r_rms: Root-mean-square gradient magnitudes, units of x.
+        restlessness: Of the model, see `ebm_core.restlessness`.
+        chain_spread: Total variance of the chains over that of the noised data.
     """
-    return assess(d, r, **constants(config, dimensions, matched), divergence=divergence)
+    return assess(
+        d,
+        r,
+        **constants(config, dimensions, matched),
+        divergence=divergence,
+        r_rms=r_rms,
+        restlessness=restlessness,
+        chain_spread=chain_spread,
+    )
 
 
 def constants(config: TrainConfig, dimensions: int, matched: MatchedGradient) -> dict[str, Any]:
@@ -81,4 +101,5 @@ def constants(config: TrainConfig, dimensions: int, matched: MatchedGradient) ->
         "window": config.window,
         "constant_from": config.constant_from,
         "burn_in_updates": config.burn_in_updates,
+        "batch_size": config.batch_size,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,34 @@ from ebm_core.config import TrainConfig, file_problems, make_config, pack_proble
 from ebm_core.data import Dataset, load_data
 from ebm_core.device import resolve_device
 from ebm_core.draws import Draw, draw_update, initial_states
-from ebm_core.energies import build_energy, check_energy, scale_output
+from ebm_core.energies import scale_output
 from ebm_core.engine import Looped, make_engine, module_with, probe, stack_parameters
 from ebm_core.errors import ConfigError
+from ebm_core.initialization import EnergySource, initial_factor, initial_module
 from ebm_core.langevin import langevin_path
 from ebm_core.matched import MatchedGradient, matched_gradient
 from ebm_core.randomness import Stream, generator
+from ebm_core.restlessness import INTERVAL, restlessness, total_variance
 from ebm_core.result import RunResult, Series, judge
 from ebm_core.schedule import learning_rate
-from ebm_core.verdict import collapse_update
-from ebm_core.vitals import Vitals
+from ebm_core.verdict import Thresholds, collapse_update
+from ebm_core.vitals import Limits, Vitals
+
+__all__ = ["STATE_KEYS", "EnergySource", "Trainer"]
 
 # States further out than this many times the extent of the data are lost.
 STATE_LIMIT = 100.0
+# So are gradients this many times as long as the data are wide; those of healthy trainings were
+# seen to stay under 0.1 (docs/breakdown.md).
+GRADIENT_LIMIT = 10.0
 # A collapse is looked for at multiples of this many updates.
 COLLAPSE_INTERVAL = 100
+
+# Samples that tell how widely the data spread: to about 2 % in the plane, closer for images.
+_SPREAD_SAMPLES = 4096
+
+# Numbers kept of every update: d, r, r_rms and restlessness.
+RECORDED = 4
 
 # What `Trainer.state` holds.
 STATE_KEYS = (
@@ -38,14 +51,14 @@ STATE_KEYS = (
     "engine_path",
     "update",
     "seconds",
+    "init_factors",
     "parameters",
     "moments",
     "states",
     "vitals",
     "records",
+    "look",
 )
-
-EnergySource = nn.Module | Callable[[], nn.Module]
 
 
 class Trainer:
@@ -60,7 +73,7 @@ class Trainer:
 
     Raises:
         ConfigError: If the configurations do not form a pack, or need files that are missing.
-        EnergyError: If the network cannot serve as an energy.
+        EnergyError: If the network cannot serve as an energy, or its scale cannot be set.
     """
 
     def __init__(
@@ -86,20 +99,20 @@ class Trainer:
         self.update = 0
         self.seconds = 0.0
         self._set_constants()
-        modules = [self._initial_module(config, energy) for config in self.configs]
+        self._matched: dict[int, MatchedGradient] = {}
+        self._look: dict[str, Tensor] = {}
+        like = torch.empty(0, dtype=self.dtype, device=self.device)
+        self.states = torch.stack([initial_states(c, self.dataset, like) for c in self.configs])
+        modules = [initial_module(c, energy, self.dataset.shape, like) for c in self.configs]
+        self.init_factors = self._scale(modules)
         self.module = modules[0]
         self.parameters = stack_parameters(modules)
         self.moments = objective.adam_state(self.parameters) if self._adam else {}
-        like = torch.empty(0, dtype=self.dtype, device=self.device)
-        self.states = torch.stack([initial_states(c, self.dataset, like) for c in self.configs])
         self.engine = make_engine(self.module, self.members, engine_path)
         if engine_path is None and not probe(self.engine, self.parameters, self.states[:, :2]):
             self.engine = make_engine(self.module, self.members, Looped.path)
-        self.records = torch.full(
-            (3, self.config.updates, self.members), torch.nan, dtype=self.dtype, device=self.device
-        )
-        self.vitals = Vitals(self.members, self.device)
-        self._matched: dict[int, MatchedGradient] = {}
+        shape = (RECORDED, self.config.updates, self.members)
+        self.records = torch.full(shape, torch.nan, dtype=self.dtype, device=self.device)
 
     # -- set-up ----------------------------------------------------------------------------------
 
@@ -136,22 +149,24 @@ class Trainer:
         self._anneal = column([c.anneal_updates for c in self.configs])
         rng = generator(0, Stream.EVALUATION, 0, self.device)
         extent = float(self.dataset.draw(256, rng).abs().max())
-        self._state_limit = STATE_LIMIT * max(extent, self.config.start_scale)
+        self._data_variance = total_variance(self.dataset.draw(_SPREAD_SAMPLES, rng))
+        extent = max(extent, self.config.start_scale)
+        limits = Limits(
+            state=STATE_LIMIT * extent,
+            gradient=GRADIENT_LIMIT * extent * math.sqrt(self.dimensions),
+            depth=Thresholds().collapse_nats * self.dimensions,
+        )
+        self.vitals = Vitals(self.members, self.device, limits)
 
-    def _initial_module(self, config: TrainConfig, energy: EnergySource | None) -> nn.Module:
-        if isinstance(energy, nn.Module):
-            module = module_with(energy, stack_parameters([energy]), 0)
-        else:
-            # seeding reaches the generators of GPUs, too
-            devices = [self.device] if self.device.type == "cuda" else []
-            with torch.random.fork_rng(devices):
-                seed = generator(config.seed, Stream.INITIALIZATION, 0).initial_seed()
-                torch.manual_seed(seed)
-                module = energy() if energy else build_energy(config.network, self.dataset.shape)
-        module = module.to(self.device, self.dtype)
-        check_energy(module, self.dataset.shape, self.dtype)
-        scale_output(module, config.init_scale)
-        return module
+    def _scale(self, modules: Sequence[nn.Module]) -> Tensor:
+        """Scales F of every member at initialization; the factors, shape (M,)."""
+        factors = []
+        for member, (config, module) in enumerate(zip(self.configs, modules, strict=True)):
+            r_star = self.matched(member).r_star if config.init_scale == "auto" else math.nan
+            states = self.states[member]
+            factors.append(initial_factor(module, config, self.dataset, states, r_star))
+            scale_output(module, factors[-1])
+        return torch.tensor(factors, dtype=torch.float64, device=self.device)
 
     # -- training --------------------------------------------------------------------------------
 
@@ -186,28 +201,32 @@ class Trainer:
         with torch.no_grad():
             gradient = self.engine.input_gradient(self.parameters)
             negative, path = langevin_path(gradient, start, self.epsilon, noise)
-        d, gradients = self._difference(positive, negative)
+        d, gradients, energies = self._difference(positive, negative)
         r = path.gradient_magnitude.mean(1)
         with torch.no_grad():
             parameters, moments = self._learn(gradients)
-            self._record(d, r, path.squared_gradient.mean(1).sqrt())
-            self.vitals.examine(self.update, d, r, negative, parameters, self._state_limit)
+            r_rms = path.squared_gradient.mean(1).sqrt()
+            self._record(d, r, r_rms, self._restlessness(negative, energies))
+            self.vitals.examine(self.update, d, r, start, negative, parameters)
             self._accept(parameters, moments)
             self._keep(
                 torch.where(objective.per_member(self.alive, start), negative, start), draws
             )
         self.update += 1
 
-    def _difference(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """d of every member, and the parameter gradient of mean F(data) - mean F(chains)."""
+    def _difference(
+        self, positive: Tensor, negative: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """d; the parameter gradient of mean F(data) - mean F(chains); and F of the chains."""
         leaves = {n: p.detach().requires_grad_() for n, p in self.parameters.items()}
         energies = self.engine.energy(leaves, torch.cat([positive, negative], dim=1))
         low, high = torch.split(energies, [positive.shape[1], negative.shape[1]], dim=1)
         difference = low.mean(1) - high.mean(1)
         # members share nothing, so that the gradient of the sum is each member's own
         gradients = torch.autograd.grad(difference.sum(), list(leaves.values()))
-        d = objective.energy_difference(low.detach(), high.detach(), self.epsilon)
-        return d, dict(zip(leaves, gradients, strict=True))
+        low, high = low.detach(), high.detach()
+        d = objective.energy_difference(low, high, self.epsilon)
+        return d, dict(zip(leaves, gradients, strict=True)), high
 
     def _learn(self, gradients: dict[str, Tensor]) -> tuple[dict[str, Tensor], Any]:
         rate = self.learning_rates(self.update).to(self.dtype)
@@ -220,9 +239,20 @@ class Trainer:
         }
         return objective.adam_step(self.parameters, of_d, rate, self.moments, self.update + 1)
 
-    def _record(self, d: Tensor, r: Tensor, r_rms: Tensor) -> None:
-        values = torch.stack([d, r, r_rms])
-        self.records[:, self.update] = torch.where(self.alive, values, torch.nan)
+    def _restlessness(self, negative: Tensor, energies: Tensor) -> Tensor:
+        """Restlessness since the last look, and a new look; NaN between the looks."""
+        nothing = torch.full_like(energies[:, 0], torch.nan)
+        if self.update % INTERVAL:
+            return nothing
+        looked, self._look = self._look, {"states": negative, "energies": energies}
+        if not looked:
+            return nothing
+        return restlessness(
+            looked["energies"], self.engine.energy(self.parameters, looked["states"])
+        )
+
+    def _record(self, *values: Tensor) -> None:
+        self.records[:, self.update] = torch.where(self.alive, torch.stack(values), torch.nan)
 
     def _accept(self, parameters: dict[str, Tensor], moments: Any) -> None:
         def keep(new: Tensor, old: Tensor) -> Tensor:
@@ -272,10 +302,16 @@ class Trainer:
             )
         return self._matched[member]
 
+    def _chain_spread(self, member: int) -> float:
+        """Total variance of a member's chains over that of the noised data; NaN if that is 0."""
+        noise = self.dimensions * self.configs[member].data_epsilon ** 2
+        own, theirs = total_variance(self.states[member]), self._data_variance + noise
+        return own / theirs if theirs > 0 else math.nan
+
     def result(self, member: int = 0) -> RunResult:
         """What a member has come to; ``stopped_early`` if updates are left."""
         config = self.configs[member]
-        d, r = self.d(member), self.r(member)
+        d, r, r_rms, restless = (self._series(which, member) for which in range(RECORDED))
         cause, divergence = self.vitals.report(member)
         if not cause and self.update < config.updates:
             cause = f"stopped after {self.update} of {config.updates} updates"
@@ -284,13 +320,26 @@ class Trainer:
             energy=module_with(self.module, self.parameters, member),
             d=d,
             r=r,
-            r_rms=self._series(2, member),
-            assessment=judge(config, d, r, self.dimensions, self.matched(member), divergence),
+            r_rms=r_rms,
+            restlessness=restless,
+            divergence=divergence,
+            assessment=judge(
+                config,
+                d,
+                r,
+                self.dimensions,
+                self.matched(member),
+                divergence,
+                r_rms,
+                restless,
+                self._chain_spread(member),
+            ),
             status="stopped_early" if cause else "finished",
             cause=cause,
             chains=self.states[member].clone(),
             matched=self.matched(member),
             seconds=self.seconds / self.members,
+            init_factor=float(self.init_factors[member]),
         )
 
     def results(self) -> list[RunResult]:
@@ -311,11 +360,13 @@ class Trainer:
             "engine_path": self.engine.path,
             "update": self.update,
             "seconds": self.seconds / self.members * len(self.configs[pick]),
+            "init_factors": snapshot.picked(self.init_factors, pick),
             "parameters": snapshot.picked(self.parameters, pick),
             "moments": snapshot.picked(self.moments, pick),
             "states": snapshot.picked(self.states, pick),
             "vitals": self.vitals.state(pick),
             "records": self.records[:, : self.update, pick].clone(),
+            "look": snapshot.picked(self._look, pick),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -328,8 +379,10 @@ class Trainer:
         state = snapshot.moved(state, self.device)
         self.engine = make_engine(self.module, self.members, state["engine_path"])
         self.update, self.seconds = state["update"], state["seconds"]
+        self.init_factors = state["init_factors"]
         self.parameters, self.moments = state["parameters"], state["moments"]
         self.states, self.records[:, : self.update] = state["states"], state["records"]
+        self._look = state["look"]
         self.vitals.load_state(state["vitals"])
 
     def save(self, path: str | Path, member: int | None = None) -> Path:

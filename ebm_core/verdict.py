@@ -14,6 +14,7 @@ from ebm_core.breakdown import collapse_update, first_unreasonable
 from ebm_core.config import Band
 from ebm_core.correlation import Array
 from ebm_core.diagnostics import Oscillation
+from ebm_core.requirements import margins_of, reasons_of, score_of, steady_margin
 
 __all__ = [
     "MARGIN_FLOOR",
@@ -32,9 +33,6 @@ __all__ = [
 PAPER_BAND = Band(
     low=0.08 / (0.015 * math.sqrt(3072)), high=0.15 / (0.015 * math.sqrt(3072)), unit="scaled"
 )
-
-# Size of a margin whose sign the type of oscillation sets against the lowest autocorrelation.
-_NUDGE = 1e-6
 
 
 def band_scale(unit: str, epsilon: float, dimensions: int, r_star: float | None) -> float:
@@ -55,12 +53,16 @@ def assess(
     eps_data_ratio: float | None = None,
     r_star: float | None = None,
     r_floor: float | None = None,
+    r_rms: ArrayLike | None = None,
+    restlessness: ArrayLike | None = None,
+    chain_spread: float | None = None,
     band: Band | None = None,
     window: int | None = None,
     thresholds: Thresholds | None = None,
     constant_from: int = 0,
     burn_in_updates: int = 0,
     divergence: Divergence | None = None,
+    batch_size: int = 100,
 ) -> Assessment:
     """Judges one training.
 
@@ -87,6 +89,11 @@ def assess(
             ``epsilon sqrt(N) (rho - sqrt(rho^2 - 1))``, where `r_star` is not given.
         r_star: Gradient magnitude that the score of the data demands, units of x.
         r_floor: Least root-mean-square gradient of any energy that fits, for the evidence.
+        r_rms: Root-mean-square gradient magnitudes, units of x, like r; for the evidence.
+        restlessness: Of the model, like r, NaN where it was not looked at. Without any nothing is
+            required of it.
+        chain_spread: Total variance of the chains over that of the noised data. Without it nothing
+            is required of it.
         band: Where r is expected; the default of `Band` if None, and the printed band in its
             scaled form if there is no r* either.
         window: Updates at the end that are judged; None for the last 2,000 or what there is after
@@ -95,12 +102,14 @@ def assess(
         constant_from: First update at the final learning rate.
         burn_in_updates: Updates until the bank has forgotten its start.
         divergence: What the trainer saw that d and r do not show.
+        batch_size: Samples that d is a mean over, as many data as chains; the default is what the
+            source uses throughout.
 
     Raises:
         ValueError: If the series differ in length, or a constant is out of range.
     """
     x, y = np.asarray(d, dtype=np.float64), np.asarray(r, dtype=np.float64)
-    _check(x, y, epsilon, dimensions, window)
+    _check(x, y, epsilon, dimensions, window, batch_size)
     limits = thresholds or Thresholds()
     seen = first_unreasonable(x, y)
     divergence = divergence or seen
@@ -123,13 +132,18 @@ def assess(
         evidence={
             **_r_evidence(y, wr, band_scale("scaled", epsilon, dimensions, None), r_star),
             "r_band_adherence": _adherence(wr, band, scale),
-            "r_floor": math.nan if r_floor is None else r_floor,
+            **_rms_evidence(r_rms, first, end, r_floor),
+            "restlessness": _restlessness(restlessness, first, end),
+            "chain_spread": math.nan if chain_spread is None else chain_spread,
             **_d_evidence(wd),
         },
         window=(first, end),
     )
     if divergence is not None:
-        return _broken(found, "diverged", f"{divergence.cause} at update {divergence.update}")
+        cause = f"{divergence.cause} at update {divergence.update}"
+        if divergence.verdict == "unassessed":
+            return replace(found, missing=(cause,))
+        return _broken(found, divergence.verdict, cause)
     collapsed = collapse_update(x, dimensions, limits)
     if collapsed is not None:
         return _broken(found, "collapsed", f"d runs to minus infinity, seen at update {collapsed}")
@@ -139,10 +153,12 @@ def assess(
     if math.isnan(scale):
         missing.append("r* is not known, which the band needs")
     missing = missing or _unsteady(wd, limits)
-    return _judged(found, missing, band, scale, limits)
+    return _judged(found, missing, band, scale, limits, batch_size)
 
 
-def _check(d: Array, r: Array, epsilon: float, dimensions: int, window: int | None) -> None:
+def _check(
+    d: Array, r: Array, epsilon: float, dimensions: int, window: int | None, batch_size: int
+) -> None:
     if d.shape != r.shape or d.ndim != 1:
         raise ValueError(f"d and r must be series of one length, but got {d.shape} and {r.shape}")
     if not 0 < epsilon < math.inf or dimensions < 1:
@@ -150,6 +166,8 @@ def _check(d: Array, r: Array, epsilon: float, dimensions: int, window: int | No
             "`0 < epsilon < inf` and `dimensions >= 1` must hold, "
             f"but got epsilon={epsilon!r}, dimensions={dimensions!r}"
         )
+    if batch_size < 1:
+        raise ValueError(f"`batch_size >= 1` must hold, but got batch_size={batch_size!r}")
     if window is not None and window < 1:
         raise ValueError(f"`window >= 1` must hold, but got window={window!r}")
 
@@ -196,6 +214,25 @@ def _r_evidence(
     }
 
 
+def _rms_evidence(
+    r_rms: ArrayLike | None, first: int, end: int, floor: float | None
+) -> dict[str, float]:
+    floor = math.nan if floor is None else floor
+    window = np.asarray([] if r_rms is None else r_rms, dtype=np.float64)[first:end]
+    level = float(window.mean()) if window.size else math.nan
+    return {
+        "r_floor": floor,
+        "r_rms": level,
+        "r_over_floor": level / floor if floor > 0 else math.nan,
+    }
+
+
+def _restlessness(series: ArrayLike | None, first: int, end: int) -> float:
+    looks = np.asarray([] if series is None else series, dtype=np.float64)[first:end]
+    looks = looks[~np.isnan(looks)]
+    return float(looks.mean()) if looks.size else math.nan
+
+
 def _d_evidence(window: Array) -> dict[str, float]:
     return {
         "d_mean": float(window.mean()) if window.size else math.nan,
@@ -211,6 +248,7 @@ def _broken(found: Assessment, verdict: Verdict, cause: str) -> Assessment:
         verdict=verdict,
         missing=(cause,),
         convergence_margin=MARGIN_FLOOR,
+        steady_margin=MARGIN_FLOOR,
         convergence_score=0.0,
         censored=True,
     )
@@ -253,7 +291,12 @@ def _unsteady(d: Array, limits: Thresholds) -> list[str]:
 
 
 def _judged(
-    found: Assessment, missing: list[str], band: Band, scale: float, limits: Thresholds
+    found: Assessment,
+    missing: list[str],
+    band: Band,
+    scale: float,
+    limits: Thresholds,
+    batch_size: int,
 ) -> Assessment:
     """The verdict on a training that neither diverged nor collapsed."""
     swing = found.oscillation
@@ -262,55 +305,17 @@ def _judged(
         missing = [undetermined]
     if missing:
         return replace(found, missing=tuple(missing))
-    margins, reasons = _requirements(found.evidence, swing, band, scale, limits)
+    margins = margins_of(found.evidence, swing, band, scale, limits, batch_size)
+    below = 2 * found.evidence["r"] / scale < band.low + band.high
+    reasons = reasons_of(margins, below, swing)
     if not reasons and swing.type == "undetermined":
         return replace(found, missing=(undetermined,))
-    scores = [min(1.0, max(0.0, 0.5 + margin / 2)) for margin in margins.values()]
     return replace(
         found,
         verdict="nonconvergent" if reasons else "convergent",
-        reasons=tuple(reasons),
+        reasons=reasons,
         margins=margins,
         convergence_margin=min(margins.values()),
-        convergence_score=sum(scores) / len(scores),
+        convergence_score=score_of(margins),
+        steady_margin=steady_margin(margins),
     )
-
-
-def _requirements(
-    evidence: dict[str, float],
-    swing: Oscillation,
-    band: Band,
-    scale: float,
-    limits: Thresholds,
-) -> tuple[dict[str, float], list[str]]:
-    """Margins of the four requirements, and the names of those that fail."""
-    level = evidence["r"] / scale
-    tolerance = (band.high - band.low) / 2
-    above_low, under_high = (level - band.low) / tolerance, (band.high - level) / tolerance
-    # a mean inside the band says nothing of an r that jumps from under it to over it
-    inside = (evidence["r_band_adherence"] - limits.adherence) / (1 - limits.adherence)
-    raw = {
-        "r_in_band": min(above_low, under_high, inside),
-        "d_balanced": 1 - abs(evidence["d_balance"]) / limits.balance,
-        "oscillation_weak": _swing_room(swing, limits),
-        "r_level": 1 - abs(evidence["r_drift"]) / limits.drift,
-    }
-    margins = {name: min(1.0, max(MARGIN_FLOOR, value)) for name, value in raw.items()}
-    reason = {
-        "r_in_band": "r_below_band" if above_low < under_high else "r_above_band",
-        "d_balanced": "d_unbalanced",
-        "oscillation_weak": "strong_oscillation",
-        "r_level": "r_drifting",
-    }
-    if swing.type == "undetermined":
-        del reason["oscillation_weak"]
-    return margins, [text for name, text in reason.items() if margins[name] < 0]
-
-
-def _swing_room(swing: Oscillation, limits: Thresholds) -> float:
-    """How far the lowest autocorrelation is from strong; its sign agrees with the type."""
-    room = (swing.acf_min + limits.oscillation) / limits.oscillation
-    if swing.type == "weak":
-        # a dip that is large by chance, within the bound of a short window, is no failure
-        return max(room, 0.0)
-    return min(room, -_NUDGE)

@@ -15,11 +15,17 @@ from typing import Any
 import torch
 
 from ebm_core import checkpoint
-from ebm_core.artifacts import write_artifacts
+from ebm_core.artifacts import write_artifacts, write_long_run
 from ebm_core.config import TrainConfig, make_config
 from ebm_core.data import Dataset, is_plane_law
 from ebm_core.diagnostics import band_adherence
-from ebm_core.evaluate import DensityDivergence, LongRun, check, density_divergence
+from ebm_core.evaluate import (
+    DensityDivergence,
+    LongRun,
+    check,
+    density_divergence,
+    short_run_samples,
+)
 from ebm_core.pack import Pack
 from ebm_core.result import RunResult, Series
 from ebm_core.trainer import Trainer
@@ -32,6 +38,8 @@ CURVE_POINTS = 200
 REPORTS = 100
 # Extra column: time for judging a member, its long run and its files; `seconds` is its training's.
 CONCLUSION_SECONDS = "conclusion_seconds"
+# Short-run samples that are compared with densities in the plane
+PLANE_SAMPLES = 4_096
 
 Point = dict[str, float]
 
@@ -68,6 +76,7 @@ class Assignment:
         threads: torch's threads.
         long_run_steps: Length of the check after each training, 0 for none.
         long_run_chains: Chains of that check from each start.
+        adjusted_steps: Length of its Metropolis-adjusted chains, 0 for none.
     """
 
     units: tuple[Unit, ...]
@@ -75,6 +84,7 @@ class Assignment:
     threads: int
     long_run_steps: int
     long_run_chains: int
+    adjusted_steps: int = 0
 
     def plain(self) -> dict[str, Any]:
         """As nested dictionaries and lists."""
@@ -157,6 +167,7 @@ class Job:
         configs = tuple(config.with_(device=device) for config in self.trainer.configs)
         pack = Pack(configs, member, self.threads, self.trainer.engine.path)
         write_artifacts(result, folder, dataset, pack)
+        write_long_run(long_run, folder)
         self.trainer.save(folder / "checkpoint" / "checkpoint.pt", member)
         more = {**unit.point, CONCLUSION_SECONDS: time.perf_counter() - began}
         return row(result, long_run, plane, unit.trial, unit.seed, more)
@@ -221,10 +232,18 @@ def evaluated(
     """The long-run check of a training, and in the plane how far its density is off."""
     config = result.config
     long_run = check(
-        result, assignment.long_run_steps, assignment.long_run_chains, dataset, config.seed
+        result,
+        assignment.long_run_steps,
+        assignment.long_run_chains,
+        dataset,
+        config.seed,
+        assignment.adjusted_steps,
     )
     lost = result.assessment.verdict in ("diverged", "collapsed")
     if lost or not is_plane_law(dataset):
         return long_run, None
-    plane = density_divergence(result.energy, dataset, config.epsilon, config.data_epsilon)
+    samples = short_run_samples(result, PLANE_SAMPLES, dataset, config.seed)
+    plane = density_divergence(
+        result.energy, dataset, config.epsilon, config.data_epsilon, short_run=samples
+    )
     return long_run, plane

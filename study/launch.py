@@ -95,6 +95,7 @@ def run_trainings(
         "threads": spec.resources.cpus_per_trial,
         "long_run_steps": spec.long_run.steps,
         "long_run_chains": spec.long_run.chains,
+        "adjusted_steps": spec.long_run.adjusted_steps,
     }
     # Tune's own record of the run is of no use afterwards: the ledger is what a study goes on from
     scratch = tempfile.mkdtemp(prefix="study-")

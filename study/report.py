@@ -2,7 +2,8 @@
 
     python -m study.report NAME|FOLDER
 
-writes it again from what the study has stored. The only module that touches Jinja2.
+writes it again from what the study has stored, and prints what foretells the long run. The only
+module that touches Jinja2.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ebm_core.errors import ConfigError, Problem
-from study.reporting import page
+from study.reporting import agreement_text, page
+from study.reporting.agreement import compare
 from study.spec import from_resolved
 from study.table import CAUSE, COLUMNS, TEXT_COLUMNS
 
@@ -101,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"{error.filename}: cannot be written: {error.strerror}", file=sys.stderr)
         return 2
-    print(f"Report: {written}")
+    print(*agreement_text.lines(compare(frame, spec.parameters)), f"Report: {written}", sep="\n")
     return 0
 
 

@@ -63,8 +63,35 @@ TEXT_COLUMNS = (
     "mlflow_run_id",
 )
 
+# The rest of the evidence behind a verdict.
+EVIDENCE_COLUMNS = (
+    "r_rms",
+    "r_over_floor",
+    "r_drift",
+    "margin_r_in_band",
+    "margin_d_balanced",
+    "margin_oscillation_weak",
+    "margin_r_level",
+    "margin_model_at_rest",
+    "margin_spread_matched",
+    "steady_margin",
+    "restlessness",
+    "chain_spread",
+)
+
+# Of the long-run check, beside its outcome.
+CHECK_COLUMNS = (
+    "long_run_error",
+    "long_run_r_hat",
+    "long_run_effective_samples",
+    "long_run_detectable",
+    "long_run_noise",
+    "discretization_gap",
+    "discretization_error",
+)
+
 # Offered by data in the plane, where the fitted density can be integrated on a grid.
-PLANE_COLUMNS = ("kl", "tv", "kl_floor", "tv_floor")
+PLANE_COLUMNS = ("kl", "tv", "kl_floor", "tv_floor", "kl_short_run", "tv_short_run")
 
 # Why a training broke off, which evidence is missing, or how long chains were lost where their
 # departure is not a number; the last column.
@@ -73,7 +100,12 @@ CAUSE = "cause"
 # Not a column: 1 where the verdict is `diverged`, else 0.
 DIVERGED = "diverged"
 
-NUMERIC_COLUMNS = tuple(name for name in COLUMNS if name not in TEXT_COLUMNS) + PLANE_COLUMNS
+NUMERIC_COLUMNS = (
+    *(name for name in COLUMNS if name not in TEXT_COLUMNS),
+    *EVIDENCE_COLUMNS,
+    *CHECK_COLUMNS,
+    *PLANE_COLUMNS,
+)
 NUMERIC_NAMES = (*NUMERIC_COLUMNS, DIVERGED)
 
 _WHOLE = ("trial", "seed", "anneal_updates", "acf_min_lag", "updates")
@@ -126,7 +158,7 @@ def row(
         "updates": len(result.d),
         "seconds": result.seconds,
     }
-    offered = {} if plane is None else {name: getattr(plane, name) for name in PLANE_COLUMNS}
+    offered = {**_further_evidence(assessment), **_checked(long_run), **_plane(plane)}
     causes = [result.cause or "; ".join(assessment.missing), _lost(long_run)]
     return _complete(found, {**offered, **(point or {})}, "; ".join(filter(None, causes)))
 
@@ -158,8 +190,9 @@ def frame(rows: Iterable[Mapping[str, Cell]]) -> pd.DataFrame:
 
     rows = list(rows)
     extra = [name for name in dict.fromkeys(n for r in rows for n in r) if name not in COLUMNS]
-    offered = [name for name in PLANE_COLUMNS if name in extra]
-    own = [name for name in extra if name not in (*PLANE_COLUMNS, CAUSE)]
+    further = (*EVIDENCE_COLUMNS, *CHECK_COLUMNS, *PLANE_COLUMNS)
+    offered = [name for name in further if name in extra]
+    own = [name for name in extra if name not in (*further, CAUSE)]
     names = [*COLUMNS, *offered, *own, CAUSE]
     table = pd.DataFrame([dict(each) for each in rows], columns=names)
     for name in names:
@@ -186,6 +219,39 @@ def write(rows: Iterable[Mapping[str, Cell]], folder: str | Path) -> pd.DataFram
         save(temporary, index=False)
         temporary.replace(folder / name)
     return table
+
+
+def _further_evidence(assessment: Any) -> dict[str, Any]:
+    margins = {f"margin_{name}": value for name, value in assessment.margins.items()}
+    found = {**assessment.evidence, **margins, "steady_margin": assessment.steady_margin}
+    return {name: found.get(name) for name in EVIDENCE_COLUMNS}
+
+
+def _checked(long_run: Any | None) -> dict[str, Any]:
+    if long_run is None:
+        return {}
+    found = (
+        long_run.standard_error,
+        long_run.r_hat,
+        long_run.effective_samples,
+        long_run.detectable,
+        long_run.noise_departure,
+        long_run.discretization_gap,
+        long_run.discretization_error,
+    )
+    return dict(zip(CHECK_COLUMNS, found, strict=True))
+
+
+def _plane(plane: Any | None) -> dict[str, Any]:
+    if plane is None:
+        return {}
+    found = {name: getattr(plane, name) for name in ("kl", "tv", "kl_floor", "tv_floor")}
+    samples = plane.short_run
+    return {
+        **found,
+        "kl_short_run": None if samples is None else samples.kl,
+        "tv_short_run": None if samples is None else samples.tv,
+    }
 
 
 def _lost(long_run: Any | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,18 @@ def config(**changes: Any) -> TrainConfig:
         ({"start_scale": 1e300}, "start_scale: must be less than or equal to 1000000, got 1e+300"),
         ({"reinit_share": 1.5}, "reinit_share: must be less than or equal to 1, got 1.5"),
         ({"seed": -1}, "seed: must be greater than or equal to 0, got -1"),
+        ({"init_scale": 0}, "init_scale: must be a number greater than 0, or auto, got 0"),
+        ({"init_scale": -1}, "init_scale: must be a number greater than 0, or auto, got -1"),
+        (
+            {"init_scale": "atuo"},
+            "init_scale: must be a number greater than 0, or auto, got 'atuo'",
+        ),
+        (
+            {"init_scale": math.inf},
+            "init_scale: must be a number greater than 0, or auto, got inf",
+        ),
+        ({"init_scale": [1]}, "init_scale: must be a number greater than 0, or auto, got [1]"),
+        ({"init_scale": True}, "init_scale: must not be true or false, got True"),
         ({"window": 5}, "window: must be greater than or equal to 20, got 5"),
         ({"optimizer": "adma"}, "optimizer: must be one of sgd, adam, got 'adma'; did you mean"),
         ({"optimizer": 3}, "optimizer: must be one of sgd, adam, got 3"),
@@ -71,10 +84,13 @@ def config(**changes: Any) -> TrainConfig:
         ({"zzzzz": 1}, "zzzzz: unknown key, got 1"),
         (
             {"data": "digts"},
-            "data: must be one of gmm, rings, digits, array, image_folder, got 'digts'; "
+            "data: must be one of gmm, rings, digits, patches, array, image_folder, got 'digts'; "
             "did you mean `digits`?",
         ),
-        ({"data": 3}, "data: must be one of gmm, rings, digits, array, image_folder, got 3"),
+        (
+            {"data": 3},
+            "data: must be one of gmm, rings, digits, patches, array, image_folder, got 3",
+        ),
         ({"data": {"size": 8}}, "got {'size': 8}"),
         ({"data": "my.module:Data"}, "got 'my.module:Data'"),
         (
@@ -257,6 +273,17 @@ def test_annealing(
     one = config(**changes)
     assert one.start_rate == pytest.approx(start)
     assert (one.annealing_active, one.constant_from) == (active, constant_from)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("auto", "auto"), (2, 2.0), (0.5, 0.5), ("1e-3", 0.001)]
+)
+def test_init_scale_is_a_number_or_auto(given: Any, kept: Any) -> None:
+    one = config(init_scale=given)
+    assert one.init_scale == kept
+    assert type(one.init_scale) is type(kept)
+    assert make_config(one.model_dump(mode="json")) == one
+    assert one.flat()["init_scale"] == kept
 
 
 def test_derived_numbers() -> None:

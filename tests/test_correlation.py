@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.signal import detrend
 from statsmodels.tsa.stattools import acf, ccf, pacf
 
 from ebm_core.correlation import (
@@ -14,10 +15,13 @@ from ebm_core.correlation import (
     autocorrelation,
     bartlett_bound,
     cross_correlation,
+    cross_correlation_bound,
     has_answer,
     is_constant,
     partial_autocorrelation,
+    rise,
     white_noise_bound,
+    without_line,
 )
 
 
@@ -104,6 +108,32 @@ def test_the_unit_of_a_series_does_not_matter(scale: float) -> None:
     np.testing.assert_allclose(autocorrelation(scale * x), autocorrelation(x), **close)
     found = cross_correlation(scale * x, x)
     np.testing.assert_allclose(found, cross_correlation(x, x), **close)
+
+
+def test_correlations_of_few_numbers_by_hand() -> None:
+    x, y = np.array([2.0, -1.0, 0.0, -1.0]), np.array([0.0, 1.0, -2.0, 1.0])
+    np.testing.assert_allclose(autocorrelation(x, 2), np.array([6, -2, 1]) / 6, atol=1e-15)
+    # x[t] y[t + k] for k = -2..2, over 6
+    products = [-1, 2, -2, 4, -5]
+    np.testing.assert_allclose(cross_correlation(x, y, 2), np.array(products) / 6, atol=1e-15)
+
+
+# -- lines ---------------------------------------------------------------------------------------
+
+
+def test_a_line_is_taken_out_as_scipy_does() -> None:
+    x = noise(300) + np.linspace(-4, 9, 300)
+    np.testing.assert_allclose(without_line(x) * np.abs(x).max(), detrend(x), atol=1e-12)
+    np.testing.assert_allclose(without_line(1e300 * x), without_line(x), atol=1e-12)
+    assert rise(np.linspace(-4, 9, 300)) == pytest.approx(13)
+    assert rise(without_line(x)) == pytest.approx(0, abs=1e-12)
+
+
+def test_lines_where_there_is_little_to_take_out() -> None:
+    assert not without_line(np.linspace(3, 7, 100)).any()
+    assert not without_line(np.full(100, 0.3)).any()
+    for values in ([1.0, math.nan, 3.0, 2.0], [1.0, 5.0], []):
+        np.testing.assert_array_equal(without_line(values), values)
 
 
 # -- no answer -----------------------------------------------------------------------------------
@@ -211,3 +241,29 @@ def test_bartletts_bound_is_that_of_statsmodels() -> None:
         assert bartlett_bound(a, lag, 400) == pytest.approx(half_width, rel=1e-9)
     assert bartlett_bound(a, 1, 400) == white_noise_bound(400, 15)
     assert bartlett_bound(a, 15, 400) > 2 * white_noise_bound(400, 15)
+
+
+def test_cross_correlation_bound_of_known_memory() -> None:
+    k = np.arange(400)
+    # the sum over all lags of two geometric series
+    expected = 1.96 / math.sqrt(1_000) * math.sqrt((1 + 0.72) / (1 - 0.72))
+    assert cross_correlation_bound(0.9**k, 0.8**k, 1_000) == pytest.approx(expected, rel=1e-4)
+    assert cross_correlation_bound(0.9**k, 0.0**k, 1_000) == white_noise_bound(1_000)
+    # one alternates, the other remembers: no narrower than white noise
+    assert cross_correlation_bound((-0.9) ** k, 0.8**k, 1_000) == white_noise_bound(1_000)
+    wider = cross_correlation_bound(0.9**k, 0.8**k, 1_000, confidence=0.99)
+    assert wider == pytest.approx(expected * 2.5758 / 1.96, rel=1e-4)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.9])
+def test_unrelated_series_stay_in_the_cross_correlation_bound(phi: float) -> None:
+    outside = outside_white = 0
+    for seed in range(400):
+        x, y = ar(phi, 500, seed), ar(phi, 500, seed + 50_000)
+        bound = cross_correlation_bound(autocorrelation(x, 50), autocorrelation(y, 50), 500)
+        correlation = abs(float(cross_correlation(x, y)[15]))
+        outside += correlation > bound
+        outside_white += correlation > white_noise_bound(500)
+    # 5 % of 400: 20 +- 4.4
+    assert 6 <= outside <= 36
+    assert (outside_white > 100) == (phi > 0)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from ebm_core.config import make_config
@@ -23,7 +24,14 @@ from ebm_core.data import (
     positive_samples,
 )
 from ebm_core.errors import DataError
-from ebm_core.sections import ArrayData, DigitsData, GmmData, ImageFolderData, RingsData
+from ebm_core.sections import (
+    ArrayData,
+    DigitsData,
+    GmmData,
+    ImageFolderData,
+    PatchesData,
+    RingsData,
+)
 
 LAWS: dict[str, PlaneLaw] = {
     "gmm": Gmm(),
@@ -251,6 +259,55 @@ def test_digits_resized(size: int) -> None:
     assert float(resized.x.abs().max()) <= 1
     ink = (resized.x.mean((1, 2, 3)), plain.x.mean((1, 2, 3)))
     assert float(torch.corrcoef(torch.stack(ink))[0, 1]) > 0.98
+
+
+def patches(**options: Any) -> Tensor:
+    data = load_data(PatchesData(**options))
+    assert isinstance(data, Samples)
+    assert data.shape == PatchesData(**options).shape == data.x.shape[1:]
+    return data.x
+
+
+@pytest.mark.parametrize(("size", "n"), [(8, 7_700), (16, 6_716), (32, 4_940)])
+def test_patches_are_as_many_as_documented(size: int, n: int) -> None:
+    x = patches(size=size)
+    assert len(x) == n
+    assert x.shape[1:] == (1, size, size)
+    assert float(x.abs().max()) <= 1
+    assert float(x.flatten(1).std(1).median()) > 0.05  # structure, not only sky
+
+
+def test_patches_tile_the_photographs_in_order() -> None:
+    photograph = load_sample_images().images[0].astype(np.float32) / 127.5 - 1
+    x = patches(size=60, channels=3, stride=60, shrink=1)
+    assert len(x) == 2 * (427 // 60) * (640 // 60)
+    expected = torch.from_numpy(photograph[60:120, 180:240]).permute(2, 0, 1)
+    torch.testing.assert_close(x[640 // 60 + 3], expected)
+    # the second half belongs to the other photograph
+    assert not torch.allclose(x[len(x) // 2], x[0], atol=0.1)
+
+
+def test_shrunk_patches_are_means_of_squares() -> None:
+    fine = patches(size=60, channels=3, stride=60, shrink=1)
+    coarse = patches(size=20, channels=3, stride=20, shrink=3)
+    means = fine[0].unfold(1, 3, 3).unfold(2, 3, 3).mean((-1, -2))
+    torch.testing.assert_close(coarse[0], means)
+
+
+def test_neighbouring_patches_overlap_by_what_the_stride_leaves() -> None:
+    x = patches(size=8, stride=2)
+    assert torch.equal(x[0, :, :, 2:], x[1, :, :, :-2])
+    assert not torch.equal(x[0], x[1])
+
+
+def test_grey_patches_weigh_colours_as_pictures_do() -> None:
+    colour, grey = (patches(size=16, channels=channels)[::100] for channels in (3, 1))
+    luma = 0.299 * colour[:, 0] + 0.587 * colour[:, 1] + 0.114 * colour[:, 2]
+    torch.testing.assert_close(grey[:, 0], luma)
+
+
+def test_the_largest_patches_fit_into_the_smallest_photographs() -> None:
+    assert len(patches(size=64, shrink=6, stride=64)) == 2
 
 
 @pytest.mark.parametrize(

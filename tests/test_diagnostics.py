@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.sandbox.stats.runs import runstest_1samp
 
 from ebm_core.diagnostics import (
     Array,
@@ -20,6 +21,7 @@ from ebm_core.diagnostics import (
     oscillation,
     relative_drift,
     sign_change_share,
+    sign_changes_by_chance,
     skewness,
     span_decades,
     white_noise_bound,
@@ -75,6 +77,33 @@ def test_sign_change_share() -> None:
     assert sign_change_share(noise(10_000)) == pytest.approx(0.5, abs=5 * 0.005)
     # the pattern of figure 2 has a positive first lag, which the sign test takes for memory
     assert sign_change_share(figure_2(10_000, 0)) < 0.45
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.8, -2.0])
+def test_sign_changes_by_chance_are_those_of_the_runs_test(shift: float) -> None:
+    x = recursion(400, 3, 0.3) + shift
+    expected, bound = sign_changes_by_chance(x)
+    z = (sign_change_share(x) - expected) / (bound / stats.norm.ppf(0.975))
+    oracle, _ = runstest_1samp(x, cutoff=0, correction=False)
+    assert z == pytest.approx(oracle, rel=1e-9)
+
+
+def test_sign_changes_by_chance_of_few_signs() -> None:
+    assert sign_changes_by_chance(np.ones(50)) == (0, 0)
+    assert sign_changes_by_chance([1.0, -1.0]) == (1, 0)
+    for values in ([1.0], [], [1.0, math.nan, 2.0]):
+        assert all(math.isnan(number) for number in sign_changes_by_chance(values))
+
+
+def test_white_noise_keeps_to_its_sign_changes_also_off_centre() -> None:
+    outside = 0
+    for seed in range(400):
+        x = noise(300, seed) + 0.7
+        expected, bound = sign_changes_by_chance(x)
+        assert expected < 0.45
+        outside += abs(sign_change_share(x) - expected) > bound
+    # 5 % of 400: 20 +- 4.4
+    assert 6 <= outside <= 36
 
 
 def test_balance() -> None:
@@ -164,6 +193,74 @@ def test_alternation_that_r_does_not_follow_is_undetermined() -> None:
     assert oscillation(d, -following_r(d, 0, 0.8)).type == "undetermined"
 
 
+def test_a_correlation_inside_its_bound_is_not_shared() -> None:
+    """Two long-lived oscillations of one period are often correlated over 0.3 by chance."""
+    damping = 0.99
+    first = 2 * damping * math.cos(2 * math.pi / 10)
+    by_chance = 0
+    for seed in range(60):
+        d, r = (recursion(300, seed + k, first, -(damping**2)) for k in (0, 9_000))
+        found = oscillation(d, r)
+        if 0.3 <= found.corr_d_r < found.corr_bound:
+            by_chance += 1
+            assert found.type == "undetermined"
+            assert f"inside the bound of {found.corr_bound:.2f}" in found.reason
+    assert by_chance > 5
+
+
+def test_an_r_that_follows_late_is_not_shared() -> None:
+    d = figure_2(2_001, 0)
+    found = oscillation(d[1:], following_r(d, 0, 0.9)[:-1])
+    assert found.corr_d_r > 0.5
+    assert found.cross_peak_lag == 1
+    assert found.type == "undetermined"
+    assert "higher at lag 1 than at 0" in found.reason
+    early = oscillation(d[:-1], following_r(d, 0, 0.9)[1:])
+    assert (early.type, early.cross_peak_lag) == ("undetermined", -1)
+    # late by half a period r is as far from d as it can be
+    assert oscillation(d[5:], following_r(d, 0, 0.9)[:-5]).corr_d_r < -0.2
+
+
+def test_statistics_beside_the_rule() -> None:
+    d = figure_2(2_000, 0)
+    found = oscillation(d, following_r(d, 0, 0.8))
+    assert found.cross_peak_lag == 0
+    assert white_noise_bound(2_000) < found.corr_bound < 0.1
+    assert found.sign_changes_expected == pytest.approx(0.5, abs=0.01)
+    assert found.sign_changes_bound == pytest.approx(0.98 / math.sqrt(2_000), rel=0.01)
+    # period 10 changes sign every fifth update: fewer changes than white noise, yet strong
+    assert found.sign_changes < 0.3 < found.sign_changes_expected - found.sign_changes_bound
+
+
+def swing(period: int) -> Array:
+    """A slow swing that fades to a fifth in a period."""
+    damping = 0.2 ** (1 / period)
+    return recursion(5_000, 1, 2 * damping * math.cos(2 * math.pi / period), -(damping**2))
+
+
+def test_a_slow_swing_is_reported_and_not_judged() -> None:
+    d = swing(60)
+    found = oscillation(d, following_r(d, 0, 0.8))
+    assert found.type == "weak"
+    assert found.slow_acf_min < -max(0.25, found.slow_bound)
+    assert 20 <= found.slow_acf_min_lag <= 40
+    assert found.reason.endswith(
+        f"; a slower swing ({found.slow_acf_min:.2f} at lag {found.slow_acf_min_lag}) "
+        "is not judged"
+    )
+    white = oscillation(noise(5_000), slow_r(5_000, 0))
+    assert -white.slow_bound < white.slow_acf_min < 0
+    assert "swing" not in white.reason
+
+
+def test_a_short_window_has_no_lags_for_slow_swings() -> None:
+    for n, some in ((159, False), (160, True)):
+        found = oscillation(noise(n), slow_r(n, 0))
+        assert (found.slow_acf_min_lag == 16) is some
+        assert math.isnan(found.slow_acf_min) is not some
+        assert math.isnan(found.slow_bound) is not some
+
+
 def test_significance_is_not_size() -> None:
     d = recursion(5_000, 0, -0.12)
     found = oscillation(d, following_r(d, 0, 0.8))
@@ -219,8 +316,16 @@ def test_oscillation_without_an_answer(d: Array, r: Array, reason: str) -> None:
     found = oscillation(d, r)
     assert found.type == "undetermined"
     assert re.search(reason, found.reason)
-    assert math.isnan(found.acf_min)
-    assert found.acf_min_lag == 0
+    assert found.acf_min_lag == found.slow_acf_min_lag == found.cross_peak_lag == 0
+    for number in (
+        found.acf_min,
+        found.acf_r_at_lag,
+        found.bound,
+        found.corr_bound,
+        found.slow_acf_min,
+        found.slow_bound,
+    ):
+        assert math.isnan(number)
 
 
 def test_few_lags_need_few_updates() -> None:

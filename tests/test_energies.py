@@ -300,5 +300,5 @@ def test_scale_output(energy: nn.Module, shape: tuple[int, ...]) -> None:
 def test_scale_output_needs_a_last_layer() -> None:
     energy = Net(nn.Identity())
     scale_output(energy, 1)
-    with pytest.raises(EnergyError, match=r"init_scale=2 needs Net\.output, the last layer"):
+    with pytest.raises(EnergyError, match=r"init_scale needs Net\.output, .* multiply F by 2;"):
         scale_output(energy, 2)

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from agreement_study import labelled_frame
 from fake_study import EPSILON, digits_frame, frame_of, mixed_frame, row, spec_of, write_files
 from matplotlib.colors import to_hex
 from PIL import Image
 
 from study import table
 from study.reporting import drawing
+from study.reporting.agreement import compare
+from study.reporting.agreement_figure import areas
 from study.reporting.figures import curves, overview
 
 FOUR = {
@@ -193,6 +196,38 @@ def test_an_envelope_keeps_mean_and_range() -> None:
     assert ax.dataLim.y1 == 50.0
     drawing.envelope(ax, np.full(5, np.nan), "#000000")
     assert len(ax.lines) == 1
+
+
+def test_areas_have_a_row_a_quantity_and_a_dot_a_half() -> None:
+    found = compare(labelled_frame(96), spec_of(FOUR).parameters)
+    figure = areas(found)
+    assert figure is not None
+    overall, within = figure.axes
+    names = [label.get_text() for label in overall.get_yticklabels()]
+    headings = ["All requirements together", "Each indicator", "Each hyperparameter alone"]
+    assert [name for name in names if name not in headings] == [each.name for each in found.rows]
+    assert set(headings) <= set(names)
+    for ax, area in (
+        (overall, [each.held_out.overall.auroc for each in found.rows]),
+        (within, [each.held_out.within for each in found.rows]),
+    ):
+        dots = [line for line in marks(ax) if line.get_marker() == "o"]
+        assert [line.get_xdata()[0] for line in dots] == [each.value for each in area]
+        assert count(ax) == 2 * len(found.rows)
+        bars = [line for line in ax.lines if len(line.get_xdata()) == 2][: 2 * len(found.rows)]
+        ends = {tuple(line.get_xdata()) for line in bars}
+        assert {(each.low, each.high) for each in area} <= ends
+    # the best stand on top
+    assert overall.get_ylim()[0] > overall.get_ylim()[1]
+    assert "var(--ink" in drawing.to_svg(figure, "areas")
+
+
+def test_areas_within_thirds_need_thirds_and_areas_need_trainings() -> None:
+    alike = labelled_frame(96).assign(epsilon=0.1)
+    figure = areas(compare(alike, spec_of(FOUR).parameters))
+    assert figure is not None
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["Overall"]
+    assert areas(compare(digits_frame(), spec_of().parameters)) is None
 
 
 def test_svg_stands_in_a_page_and_takes_its_colours() -> None:

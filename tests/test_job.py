@@ -21,7 +21,15 @@ from ebm_core.matched import MatchedGradient
 from ebm_core.pack import read_pack
 from ebm_core.trainer import Trainer
 from study.job import CURVE_POINTS, Assignment, Curve, Job, Point, Unit
-from study.table import CAUSE, COLUMNS, PLANE_COLUMNS, Row, frame
+from study.table import (
+    CAUSE,
+    CHECK_COLUMNS,
+    COLUMNS,
+    EVIDENCE_COLUMNS,
+    PLANE_COLUMNS,
+    Row,
+    frame,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = make_config(
@@ -44,11 +52,18 @@ TINY = make_config(
         "device": "cpu",
     }
 )
-WILD = TINY.with_(gamma_0=3.0, gamma_start=None, anneal_updates=0, seed=1)
+WILD = TINY.with_(gamma_0=2.5, gamma_start=None, anneal_updates=0, seed=1)
 IMAGES = TINY.with_(
     data="digits", network={"name": "mlp", "widths": [16]}, epsilon=0.08, eps_data_ratio=2.0
 )
-FILES = {"traces.npz", "config.yaml", "pack.yaml", "diagnostics.png", "checkpoint"}
+FILES = {
+    "traces.npz",
+    "config.yaml",
+    "pack.yaml",
+    "diagnostics.png",
+    "long_run.yaml",
+    "checkpoint",
+}
 CURVES = {"update", "d", "gamma", "r", "r_scaled", "r_matched", "r_band_adherence"}
 
 
@@ -120,7 +135,8 @@ def test_every_member_has_its_row(pack: Done) -> None:
 
 def test_extra_columns_follow_those_of_the_contract(pack: Done) -> None:
     extra = tuple(frame(pack.rows).columns[len(COLUMNS) :])
-    assert extra == (*PLANE_COLUMNS, "langevin_steps", "conclusion_seconds", CAUSE)
+    further = (*EVIDENCE_COLUMNS, *CHECK_COLUMNS, *PLANE_COLUMNS)
+    assert extra == (*further, "langevin_steps", "conclusion_seconds", CAUSE)
 
 
 def test_a_diverged_member_is_not_checked_and_does_not_touch_the_others(pack: Done) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from ebm_core.data import Gmm, Rings, Samples, load_data
 from ebm_core.matched import (
+    _geometries,
     gaussian_floor,
     matched_gradient,
     plane_grid,
@@ -121,9 +124,57 @@ def test_blocks_do_not_change_the_answer(monkeypatch) -> None:
     whole = matched_gradient(digits, 0.3, 0.6)
     monkeypatch.setattr("ebm_core.matched._DATA_BLOCK", 70)
     monkeypatch.setattr("ebm_core.matched._QUERY_BLOCK", 100)
-    assert matched_gradient(digits, 0.3, 0.6) == pytest.approx(whole, rel=1e-9)
+    again = Samples(digits.x.clone())
+    assert matched_gradient(again, 0.3, 0.6) == pytest.approx(whole, rel=1e-6)
     monkeypatch.setattr("ebm_core.matched._LARGEST_MATRIX", 40)
-    assert matched_gradient(digits, 0.3, 0.6).floor == pytest.approx(whole.floor, rel=0.1)
+    fewer = Samples(digits.x.clone())
+    assert matched_gradient(fewer, 0.3, 0.6).floor == pytest.approx(whole.floor, rel=0.1)
+
+
+def mixture(x: Tensor, epsilon: float, sd: float) -> float:
+    """Leading order of r* over the same draws, by autograd and all at once."""
+    rng = torch.Generator().manual_seed(0)
+    which = torch.randint(len(x), (1024,), generator=rng)
+    noise = torch.randn(1024, x.shape[1], generator=rng, dtype=torch.float64)
+    y = (x[which].double() + sd * noise).requires_grad_()
+    log_q = torch.logsumexp(-torch.cdist(y, x.double()).square() / (2 * sd**2), dim=1)
+    (score,) = torch.autograd.grad(log_q.sum(), y)
+    return float(score.norm(dim=1).mean()) * epsilon**2 / 2
+
+
+@pytest.mark.parametrize("sd", [0.05, 0.5, 3.0])
+def test_the_score_of_samples_is_that_of_their_mixture(sd: float) -> None:
+    """At a small epsilon nothing is left but the score; near, overlapping and blurred samples."""
+    digits = load_data(DigitsData()).x.flatten(1)[:400]
+    epsilon = sd / 1000
+    found = matched_gradient(Samples(digits), epsilon, sd).r_star
+    assert found == pytest.approx(mixture(digits, epsilon, sd), rel=1e-5)
+
+
+def test_one_set_is_looked_at_once(monkeypatch) -> None:
+    samples = Samples(torch.randn(50, 300, generator=torch.Generator().manual_seed(2)))
+    alone = [matched_gradient(Samples(samples.x.clone()), e, 2 * e) for e in (0.1, 0.2)]
+    assert matched_gradient(samples, 0.1, 0.2) == alone[0]
+    monkeypatch.delattr("ebm_core.matched._geometry")
+    assert matched_gradient(samples, 0.2, 0.4) == alone[1]
+    with pytest.raises(NameError, match="_geometry"):
+        matched_gradient(Samples(samples.x + 1), 0.2, 0.4)
+
+
+def test_what_is_kept_of_a_set_goes_with_it() -> None:
+    before = len(_geometries)
+    samples = Samples(torch.randn(50, 3, generator=torch.Generator().manual_seed(3)))
+    matched_gradient(samples, 0.1, 0.2)
+    assert len(_geometries) == before + 1
+    del samples
+    gc.collect()
+    assert len(_geometries) == before
+
+
+def test_a_fine_grid_in_the_plane_is_integrated_in_blocks(monkeypatch) -> None:
+    whole = matched_gradient(Rings(), 0.1, 0.1)
+    monkeypatch.setattr("ebm_core.matched._GRID_BLOCK", 999)
+    assert matched_gradient(Rings(), 0.1, 0.1) == pytest.approx(whole, rel=1e-12)
 
 
 def test_the_correction_is_exact_and_smooth() -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from agreement_study import FOUR, labelled_frame
 from fake_study import EPSILON, digits_frame, frame_of, mixed_frame, row, spec_of, write_files
 from PIL import Image
 
 from study import table
 from study.report import build, main
 from study.reporting import page
+from study.reporting.agreement import compare
 from study.reporting.answer import summarize
 from study.reporting.outcomes import tidy
 
@@ -25,6 +27,7 @@ SECTIONS = [
     "One training of each kind",
     "What these models sample",
     "Verdict against long run",
+    "What foretells the long run",
     "Trainings that broke off, or have no verdict",
     "What each verdict means, and what to try next",
     "Cost",
@@ -176,7 +179,7 @@ def test_large_pictures_do_not_make_a_large_page(tmp_path: Path) -> None:
 
 def test_a_study_without_files_or_failures_leaves_those_sections_out(tmp_path: Path) -> None:
     assert Page(built(tmp_path, digits_frame())).headings == [
-        name for name in SECTIONS if name not in (*SECTIONS[2:4], SECTIONS[5])
+        name for name in SECTIONS if name not in (*SECTIONS[2:4], SECTIONS[6])
     ]
 
 
@@ -228,7 +231,9 @@ def test_a_report_is_rebuilt_from_what_is_stored(
     before = undated()
     (mixed / "report.html").unlink()
     assert main([str(mixed)]) == 0
-    assert capsys.readouterr().out == f"Report: {mixed / 'report.html'}\n"
+    printed = capsys.readouterr().out
+    assert printed.startswith("What foretells the long run\n14 of 17 trainings are compared: 5")
+    assert printed.endswith(f"\n\nReport: {mixed / 'report.html'}\n")
     assert undated() == before
     # by its name, from the folder that holds studies/
     (mixed / "report.html").unlink()
@@ -302,3 +307,76 @@ def test_a_study_in_which_all_failed_has_a_report(tmp_path: Path) -> None:
     page = build(spec_of(EPSILON), frame, tmp_path).read_text()
     assert "no such GPU" in page
     assert (tmp_path / "overview.png").exists()
+
+
+@pytest.fixture(scope="module")
+def foretold(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The section of a study with enough long runs of either kind."""
+    folder = tmp_path_factory.mktemp("agreement")
+    text = build(spec_of(FOUR), labelled_frame(96), folder).read_text(encoding="utf-8")
+    Page(text)
+    start = text.index("<h2>What foretells the long run</h2>")
+    return text[start : text.index("</section>", start)]
+
+
+def test_the_page_shows_what_foretells_the_long_run(foretold: str) -> None:
+    found = compare(labelled_frame(96), spec_of(FOUR).parameters)
+    tables = [Page(part + "</table>") for part in re.findall("(?s)(<table.*?)</table>", foretold)]
+    shown, both, *parts, wrong = [
+        [cells for cells in table.rows if len(cells) > 1] for table in tables
+    ]
+    names = [each.name for each in found.rows]
+    assert len(parts) == 3
+    for rows in (shown, both, *parts):
+        assert [cells[0] for cells in rows] == names
+    margin, seen = shown[0], found.rows[0].held_out
+    table = seen.overall.confusion
+    assert margin[1] == "≥ 0"
+    assert margin[2:4] == [
+        f"{table.hits} / {table.misses}",
+        f"{table.rejections} / {table.false_alarms}",
+    ]
+    area = seen.overall.auroc
+    assert margin[6] == f"{area.value:.2f} {area.low:.2f} to {area.high:.2f}"
+    assert {cells[1][-2:] for cells in shown[-5:]} == {"**"}
+    assert [int(cells[0]) for cells in wrong] == list(found.wrong["trial"])
+    assert "<svg" in foretold
+
+
+def test_the_page_says_what_the_label_cannot_see(foretold: str) -> None:
+    assert "chains of 2,000 steps at the training epsilon" in foretold
+    assert "Chains of this length cannot see everything" in foretold
+    assert "Counted apart:" in foretold
+    assert "the other half (" in foretold
+
+
+def test_a_mistaken_verdict_comes_with_its_reasons(foretold: str) -> None:
+    found = compare(labelled_frame(96), spec_of(FOUR).parameters).wrong
+    assert "Where the verdict and the long run disagree" in foretold
+    last = foretold[foretold.rindex("<table") : foretold.rindex("</table>")]
+    rows = [cells for cells in Page(last + "</table>").rows if len(cells) > 1]
+    missed = found[found["long_run"] == "holds"].iloc[0]
+    cells = rows[list(found["trial"]).index(missed["trial"])]
+    assert cells[1] == "■ nonconvergent" + missed["reasons"].replace(";", ", ")
+    least = "r_in_band" if missed["reasons"].startswith("r_below") else "d_balanced"
+    assert cells[2].endswith(least)
+    assert cells[3].startswith("● holds")
+    assert f"epsilon {missed['epsilon']:.3g}" in cells[4]
+
+
+def test_too_few_long_runs_are_counted_and_nothing_else(tmp_path: Path) -> None:
+    text = built(tmp_path, digits_frame())
+    start = text.index("<h2>What foretells the long run</h2>")
+    section = text[start : text.index("</section>", start)]
+    assert "There are too few to tell indicators apart: 5 configurations" in section
+    assert "<table" not in section
+    assert "<svg" not in section
+
+
+def test_long_lists_of_mistaken_verdicts_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = compare(labelled_frame(96), spec_of(FOUR).parameters)
+    monkeypatch.setattr(page, "LONGEST", 3)
+    content = page.foretelling(found, 2000, list(FOUR))
+    assert content is not None
+    assert [each["trial"] for each in content["wrong"]] == list(found.wrong["trial"][:3])
+    assert content["more"] == len(found.wrong) - 3 > 0

@@ -86,13 +86,16 @@ def test_the_columns_are_those_promised() -> None:
     assert not set(table.NUMERIC_NAMES) & set(table.TEXT_COLUMNS)
     assert set(table.NUMERIC_NAMES) == {
         *set(PROMISED) - set(table.TEXT_COLUMNS),
-        *("kl", "tv", "kl_floor", "tv_floor", "diverged"),
+        *table.EVIDENCE_COLUMNS,
+        *table.CHECK_COLUMNS,
+        *table.PLANE_COLUMNS,
+        "diverged",
     }
 
 
 def test_a_row_holds_settings_verdict_and_numbers() -> None:
     row = table.row(result(), long_run(), None, 3, 1)
-    assert list(row) == [*PROMISED, "cause"]
+    assert list(row) == [*PROMISED, *table.EVIDENCE_COLUMNS, *table.CHECK_COLUMNS, "cause"]
     assert {name: row[name] for name in ("trial", "seed", "epsilon", "data_epsilon")} == {
         "trial": 3,
         "seed": 1,
@@ -192,7 +195,8 @@ def rows() -> list[table.Row]:
 
 def test_the_table_is_sorted_and_typed() -> None:
     frame = table.frame(rows())
-    offered = [*table.PLANE_COLUMNS, "langevin_steps", "cause"]
+    further = (table.EVIDENCE_COLUMNS, table.CHECK_COLUMNS, table.PLANE_COLUMNS)
+    offered = [*(name for names in further for name in names), "langevin_steps", "cause"]
     assert list(frame.columns) == [*PROMISED, *offered]
     assert list(zip(frame["trial"], frame["seed"], strict=True)) == [(0, 0), (1, 0), (1, 1)]
     assert frame["epsilon"].dtype == "float64"

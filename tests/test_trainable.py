@@ -16,7 +16,7 @@ from ebm_core.errors import CheckpointError, ConfigError
 from study.job import Assignment, Unit
 from study.launch import _ENVIRONMENT
 from study.schema.base import expand
-from study.table import NUMERIC_COLUMNS, TEXT_COLUMNS
+from study.table import CHECK_COLUMNS, NUMERIC_COLUMNS, PLANE_COLUMNS, TEXT_COLUMNS
 from study.trainable import EBMTrainable
 
 REPOSITORY = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ TINY: dict[str, Any] = {
     "report_interval": 50,
 }
 OF_A_STUDY = {"trial", "mlflow_run_id", "long_run", "long_run_departure"}
-NUMBERS = set(NUMERIC_COLUMNS[: NUMERIC_COLUMNS.index("kl")]) - OF_A_STUDY
+NUMBERS = set(NUMERIC_COLUMNS) - {*OF_A_STUDY, *CHECK_COLUMNS, *PLANE_COLUMNS}
 WORDS = (set(TEXT_COLUMNS) | {"cause"}) - OF_A_STUDY
 
 

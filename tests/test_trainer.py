@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import ebm_core.trainer as trainer_module
 from ebm_core import checkpoint, train, train_members
 from ebm_core.config import TrainConfig, make_config
-from ebm_core.data import Samples
+from ebm_core.data import Samples, positive_samples
 from ebm_core.errors import CheckpointError, ConfigError, EnergyError
 from ebm_core.trainer import Trainer
 
@@ -111,6 +111,8 @@ def test_n_updates_equal_k_and_the_rest_after_a_checkpoint(tmp_path, change) -> 
         assert np.array_equal(a.d, b.d)
         assert np.array_equal(a.r, b.r)
         assert np.array_equal(a.r_rms, b.r_rms)
+        assert np.array_equal(a.restlessness, b.restlessness, equal_nan=True)
+        assert np.flatnonzero(~np.isnan(b.restlessness)).tolist() == [25, 50]
         assert same_weights(a.energy, b.energy)
         assert torch.equal(a.chains, b.chains)
         assert a.assessment == b.assessment or str(a.assessment) == str(b.assessment)
@@ -195,9 +197,11 @@ def test_training_ends_when_no_member_is_left() -> None:
 def test_a_collapsing_member_is_stopped(monkeypatch) -> None:
     seen: list[int] = []
 
-    def collapse_update(d, dimensions, since):
-        seen.append(len(d))
-        assert (dimensions, since) == (2, len(d) - 100)
+    def collapse_update(d, dimensions, since=None):
+        assert dimensions == 2
+        if since is not None:
+            seen.append(len(d))
+            assert since == len(d) - 100
         return 150 if len(d) == 200 else None
 
     monkeypatch.setattr(trainer_module, "collapse_update", collapse_update)
@@ -214,9 +218,30 @@ def test_a_collapsing_member_is_stopped(monkeypatch) -> None:
 def test_no_learning_rate_no_learning() -> None:
     trainer = Trainer([TINY.with_(gamma_0=0.0, gamma_start=None, anneal_updates=0)])
     before = {name: value.clone() for name, value in trainer.parameters.items()}
-    trainer.run(20)
+    trainer.run(30)
+    # but for the rounding of sums over other batches
+    assert trainer.result().restlessness[25] < 1e-9
     assert all(torch.equal(before[name], value) for name, value in trainer.parameters.items())
     assert np.ptp(trainer.d()) > 0
+
+
+def test_a_faster_model_is_more_restless() -> None:
+    rates = (0.0003, 0.003)
+    trainer = Trainer(
+        [TINY.with_(gamma_0=g, gamma_start=None, anneal_updates=0, updates=120) for g in rates]
+    )
+    trainer.run(120)
+    slow, fast = (np.nanmean(result.restlessness) for result in trainer.results())
+    assert 0 < 4 * slow < fast
+
+
+def test_the_spread_of_chains_is_told_against_that_of_the_noised_data() -> None:
+    trainer = Trainer([TINY])
+    trainer.states = 2 * positive_samples(
+        trainer.dataset, 4_096, TINY.data_epsilon, torch.Generator().manual_seed(5), torch.float32
+    ).unsqueeze(0)
+    found = trainer.result().assessment.evidence["chain_spread"]
+    assert found == pytest.approx(4, rel=0.1)
 
 
 def test_the_parameter_change_does_not_depend_on_epsilon() -> None:
@@ -225,7 +250,7 @@ def test_the_parameter_change_does_not_depend_on_epsilon() -> None:
     rng = torch.Generator().manual_seed(0)
     positive = torch.randn(1, 40, 2, generator=rng).expand(4, -1, -1)
     negative = torch.randn(1, 40, 2, generator=rng).expand(4, -1, -1) * 2
-    d, gradients = trainer._difference(positive, negative)
+    d, gradients, _ = trainer._difference(positive, negative)
     changed, _ = trainer._learn(gradients)
     for name, value in changed.items():
         change = value - trainer.parameters[name]

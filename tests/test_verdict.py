@@ -29,7 +29,15 @@ from ebm_core.verdict import (
 
 EPSILON, N, RHO = 0.05, 64, 2.0
 R_STAR = EPSILON * math.sqrt(N) * (RHO - math.sqrt(RHO**2 - 1))
-CONSTANTS: dict[str, Any] = {"epsilon": EPSILON, "dimensions": N, "eps_data_ratio": RHO}
+BATCH = 18
+CONSTANTS: dict[str, Any] = {
+    "epsilon": EPSILON,
+    "dimensions": N,
+    "eps_data_ratio": RHO,
+    "batch_size": BATCH,
+}
+# d of unit sd may lie as far from 0 as this
+BALANCE = 0.2 * math.sqrt(BATCH / 2)
 REQUIREMENTS = {"r_in_band", "d_balanced", "oscillation_weak", "r_level"}
 
 
@@ -56,6 +64,13 @@ SWINGING = recursion(LENGTH, 2, 1.35, -0.7)
 FOLLOWING = R_STAR * (1 + 0.05 * level(0.8 * SWINGING + 0.6 * recursion(LENGTH, 3, 0.9)))
 RAMP = np.linspace(0.8, 1.2, LENGTH)
 FALL = np.exp(np.arange(LENGTH) / 60)
+
+
+def looks(value: float, n: int = LENGTH) -> dict[str, Any]:
+    """Restlessness, looked at every 25 updates."""
+    series = np.full(n, math.nan)
+    series[::25] = value
+    return {"restlessness": series}
 
 
 def with_(series: Array, where: int | slice, value: float) -> Array:
@@ -92,6 +107,24 @@ CASES = {
         r=with_(R, slice(0, 100), 1e-6),
         constants={"window": 800},
     ),
+    "model at rest": Case("convergent", constants=looks(0.1)),
+    "model that does not learn": Case("convergent", constants=looks(0.0)),
+    "chains as wide as the data": Case("convergent", constants={"chain_spread": 1.1}),
+    "model at rest in the window": Case(
+        "convergent",
+        constants={
+            "window": 800,
+            "restlessness": with_(looks(0.1)["restlessness"], slice(0, 200), 9.0),
+        },
+    ),
+    "never looked at": Case("convergent", constants={"restlessness": np.empty(0)}),
+    "looked at before the window only": Case(
+        "convergent",
+        constants={
+            "window": 800,
+            "restlessness": with_(looks(9.0)["restlessness"], slice(200, None), math.nan),
+        },
+    ),
     # nonconvergent, reason by reason
     "r too low": Case("nonconvergent", r=0.5 * R, reasons=("r_below_band",)),
     "r too high": Case("nonconvergent", r=2 * R, reasons=("r_above_band",)),
@@ -118,6 +151,21 @@ CASES = {
         r=0.3 * R,
         reasons=("r_below_band",),
         oscillation="undetermined",
+    ),
+    "model redraws itself": Case(
+        "nonconvergent", constants=looks(0.5), reasons=("model_restless",)
+    ),
+    "model in pieces": Case(
+        "nonconvergent", constants=looks(math.inf), reasons=("model_restless",)
+    ),
+    "chains too wide": Case(
+        "nonconvergent", constants={"chain_spread": 1.7}, reasons=("spread_unmatched",)
+    ),
+    "chains too narrow": Case(
+        "nonconvergent", constants={"chain_spread": 0.6}, reasons=("spread_unmatched",)
+    ),
+    "chains in one point": Case(
+        "nonconvergent", constants={"chain_spread": 0.0}, reasons=("spread_unmatched",)
     ),
     # unassessed
     "too short": Case("unassessed", d=D[:99], r=R[:99], missing=("99 of the 100",)),
@@ -229,21 +277,27 @@ def check_consistency(found: Assessment) -> None:
     margin, score = found.convergence_margin, found.convergence_score
     if found.verdict in ("diverged", "collapsed"):
         assert (margin, score, found.censored) == (MARGIN_FLOOR, 0.0, True)
+        assert found.steady_margin == MARGIN_FLOOR
         assert found.margins == {}
         assert len(found.missing) == 1
     elif found.verdict == "unassessed":
         assert (margin, score, found.censored) == (None, None, False)
+        assert found.steady_margin is None
         assert found.margins == {}
         assert found.missing
         assert not found.reasons
     else:
         assert margin is not None
         assert score is not None
-        assert found.margins.keys() == REQUIREMENTS
+        further = {"model_at_rest": "restlessness", "spread_matched": "chain_spread"}
+        known = {name for name, of in further.items() if not math.isnan(found.evidence[of])}
+        assert found.margins.keys() == REQUIREMENTS | known
         assert all(-3 <= value <= 1 for value in found.margins.values())
         assert margin == min(found.margins.values())
         by_hand = [min(1, max(0, 0.5 + value / 2)) for value in found.margins.values()]
-        assert score == pytest.approx(sum(by_hand) / 4)
+        assert score == pytest.approx(sum(by_hand) / len(by_hand))
+        steady = found.margins.keys() - {"r_in_band", "d_balanced", "r_level"}
+        assert found.steady_margin == min(found.margins[name] for name in steady)
         assert (margin >= 0) == (found.verdict == "convergent")
         assert (not found.reasons) == (found.verdict == "convergent")
         assert not found.missing
@@ -265,6 +319,8 @@ def test_the_table_covers_every_verdict_and_reason() -> None:
         "r_above_band",
         "r_drifting",
         "d_unbalanced",
+        "model_restless",
+        "spread_unmatched",
     }
 
 
@@ -280,8 +336,8 @@ def test_margins_are_distances_to_the_limit_in_units_of_the_tolerance() -> None:
     assert margin_of("r_in_band", band=band) == pytest.approx(1, abs=1e-9)
     assert margin_of("r_in_band", r=1.1 * R, band=band) == pytest.approx(0.5)
     assert margin_of("r_in_band", r=0.6 * R, band=band) == pytest.approx(-1)
-    assert margin_of("d_balanced", d=D - 0.25) == pytest.approx(0.5)
-    assert margin_of("d_balanced", d=D + 1) == pytest.approx(-1)
+    assert margin_of("d_balanced", d=D - BALANCE / 2) == pytest.approx(0.5)
+    assert margin_of("d_balanced", d=D + 2 * BALANCE) == pytest.approx(-1)
     ramp = R * (1 + 0.1 * np.linspace(-0.5, 0.5, LENGTH))
     assert margin_of("r_level", r=ramp) == pytest.approx(0.5, abs=0.05)
     swing = assess(SWINGING, FOLLOWING, **CONSTANTS)
@@ -302,6 +358,22 @@ WORSE: dict[str, Callable[[float], tuple[Array, Array]]] = {
     "r_in_band": lambda by: (D, R * (1 + by)),
     "r_level": lambda by: (D, R * (1 + by / 4 * np.linspace(-0.9, 0.9, LENGTH))),
 }
+
+
+def test_the_margin_of_a_model_at_rest() -> None:
+    limit = Thresholds().restlessness
+    for value in (0.0, 0.1, limit, 0.3):
+        found = margin_of("model_at_rest", **looks(value))
+        assert found == pytest.approx(1 - value / limit)
+    assert margin_of("model_at_rest", **looks(9.0)) == -3
+
+
+def test_the_margin_of_the_spread_is_the_same_either_way() -> None:
+    limit = Thresholds().chain_spread
+    for share in (0.0, 0.5, 1.5):
+        for sign in (-1, 1):
+            found = margin_of("spread_matched", chain_spread=limit ** (sign * share))
+            assert found == pytest.approx(1 - share)
 
 
 @pytest.mark.parametrize("requirement", WORSE)
@@ -400,7 +472,9 @@ def test_evidence() -> None:
     assert found.oscillation.corr_d_r == pytest.approx(
         np.corrcoef(d[100:], r[100:])[0, 1], abs=0.05
     )
-    documented = set(re.findall(r"``(r|[dr]_\w+)``", Assessment.__doc__ or ""))
+    documented = set(
+        re.findall(r"``(r|[dr]_\w+|restlessness|chain_\w+)``", Assessment.__doc__ or "")
+    )
     assert documented == set(evidence)
 
 

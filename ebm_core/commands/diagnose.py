@@ -87,7 +87,7 @@ def _judged(known: dict[str, Any], path: Path, d: Series, r: Series) -> Assessme
     if problems:
         raise ConfigError(problems, str(path))
     try:
-        return assess(d, r, **known, divergence=read_divergence(path))
+        return assess(d, r, **known, divergence=read_divergence(path), **read_chains(path))
     except ValueError as error:
         raise ConfigError([Problem("", str(error))], str(path)) from None
 
@@ -124,7 +124,22 @@ def read_divergence(path: Path) -> Divergence | None:
     with np.load(path, allow_pickle=False) as content:
         if "diverged_cause" not in content or not str(content["diverged_cause"]):
             return None
-        return Divergence(int(content["diverged_at"]), str(content["diverged_cause"]))
+        stop = (int(content["diverged_at"]), str(content["diverged_cause"]))
+        return Divergence(*stop, verdict=str(content["diverged_verdict"]))  # type: ignore[arg-type]
+
+
+def read_chains(path: Path) -> dict[str, Any]:
+    """What `assess` may know of the chains beside r, where a file of a training has it."""
+    if path.suffix == ".csv":
+        return {}
+    with np.load(path, allow_pickle=False) as content:
+        if not {"r_rms", "restlessness", "chain_spread"} <= set(content.files):
+            return {}
+        return {
+            "r_rms": content["r_rms"],
+            "restlessness": content["restlessness"],
+            "chain_spread": float(content["chain_spread"]),
+        }
 
 
 def _read_npz(path: Path) -> dict[str, Series]:

@@ -176,6 +176,8 @@ def _interruption() -> Iterator[Callable[[], bool]]:
 def _findings(result: RunResult, trainer: Trainer, long_run: int) -> list[str]:
     config = result.config
     lines = verdict_lines(result.assessment, config.band)
+    if config.init_scale == "auto":
+        lines.append(f"  {'init_scale':<12} auto: F was multiplied by {result.init_factor:g}")
     if is_plane_law(trainer.dataset) and result.assessment.verdict != "diverged":
         law = trainer.dataset
         lines.append(

@@ -30,6 +30,11 @@ def verdict_lines(assessment: Assessment, band: Band | None) -> list[str]:
     if math.isfinite(evidence["d_balance"]):
         positive = f"{evidence['d_share_positive']:.0%} of updates contract"
         lines.append(_line("d balance", f"mean {evidence['d_balance']:+.2f} sd, {positive}"))
+    if math.isfinite(evidence["restlessness"]):
+        lines.append(_line("model", _moving(evidence["restlessness"])))
+    if math.isfinite(evidence["chain_spread"]):
+        spread = f"{evidence['chain_spread']:.2f} times the variance of the data"
+        lines.append(_line("spread", spread))
     swing = assessment.oscillation
     lines.append(_line("oscillation", f"{swing.type}: {swing.reason}"))
     if assessment.convergence_score is not None:
@@ -54,9 +59,14 @@ def _magnitude(evidence: dict[str, float], band: Band) -> str:
     return f"{text}, printed band: {evidence['r_paper_band_adherence']:.0%}"
 
 
+def _moving(restlessness: float) -> str:
+    return f"redraws {restlessness:.2g} of the variance of U within 25 updates"
+
+
 def long_run_line(long_run: LongRun) -> str:
-    """Outcome of a long-run check."""
-    return _line("long run", f"{long_run.outcome.replace('_', ' ')}: {long_run.reason}")
+    """Outcome of a long-run check, and what its budget can detect."""
+    seen = f"; {long_run.blind_spots}" if long_run.blind_spots else ""
+    return _line("long run", f"{long_run.outcome.replace('_', ' ')}: {long_run.reason}{seen}")
 
 
 def density_line(divergence: DensityDivergence) -> str:

@@ -55,6 +55,17 @@ ADVICE: dict[str, Advice] = {
         " it. The model changes faster than its chains can follow.",
         "Lower gamma_0, or use SGD instead of Adam; anneal to a lower final rate.",
     ),
+    "model_restless": Advice(
+        "Within 25 updates learning redraws much of the energy of the very same states: chains"
+        " cannot follow, and long chains of any one model are expected to leave them.",
+        "Anneal to a lower gamma_0, or raise batch_size; then raise epsilon or langevin_steps.",
+    ),
+    "spread_unmatched": Advice(
+        "The chains are spread more widely, or more narrowly, than the noised data: they have not"
+        " forgotten their start, lie in directions the network does not see, or miss some data.",
+        "Raise epsilon or langevin_steps, train longer, or use a smaller bank, so that chains"
+        " forget their start; let the first layer be as wide as the data have dimensions.",
+    ),
     "r_drifting": Advice(
         "r still changes over the assessed updates: training has not settled.",
         "Train longer after annealing, or anneal to a lower gamma_0.",

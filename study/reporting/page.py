@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import ebm_core
-from study.reporting import drawing, figures
+from study.reporting import agreement_figure, agreement_text, drawing, figures
 from study.reporting.advice import ADVICE
+from study.reporting.agreement import MARGIN, Comparison, compare
 from study.reporting.answer import Answer, summarize
 from study.reporting.columns import table
 from study.reporting.outcomes import OUTCOMES, axes_of, chosen, reasons_of, tidy
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 # In base64 characters, all embedded pictures together: the page stays under 3 MB.
 PICTURE_BUDGET = 2_000_000
+
+# Verdicts that the long run contradicts, at most so many by name.
+LONGEST = 60
 _LIBRARIES = ("torch", "numpy", "ray", "optuna", "mlflow", "scikit-learn")
 _SIGNS = dict(zip(OUTCOMES, "●■✖▼◆✚", strict=True))
 _LONG_RUN_SIGNS = {"holds": "●", "departs": "○"}
@@ -61,6 +65,7 @@ def compose(spec: StudySpec, frame: pd.DataFrame, folder: Path) -> tuple[dict[st
         "rows": rows,
         "members": members(frame, axes, folder),
         "failures": failures(frame, axes),
+        "foretelling": foretelling(compare(frame, spec.parameters), spec.long_run.steps, axes),
         "advice": [(name, each, seen.get(name, 0)) for name, each in ADVICE.items()],
         "cost": cost(frame),
         "commands": commands(spec, frame, folder),
@@ -146,6 +151,37 @@ def failures(frame: pd.DataFrame, axes: Sequence[str]) -> list[dict[str, Any]]:
     return [_told(row, axes) for _, row in broken.iterrows()]
 
 
+def foretelling(found: Comparison, steps: int, axes: Sequence[str]) -> dict[str, Any] | None:
+    """What foretells the long run; None where no training has one.
+
+    Args:
+        found: Quantities against long run.
+        steps: Of a long run.
+        axes: The parameters that vary.
+    """
+    if not found.holds + found.departs:
+        return None
+    few = agreement_text.too_few(found)
+    figure = agreement_figure.areas(found)
+    label = "How well each quantity foretells the long run"
+    return {
+        "steps": steps,
+        "counts": agreement_text.counts_sentence(found),
+        "too_few": few,
+        "findings": agreement_text.findings(found),
+        "choices": agreement_text.choices(found),
+        "headings": agreement_text.HEADINGS,
+        "figure": drawing.to_svg(figure, label) if figure else "",
+        "held_out": agreement_text.held_out(found),
+        "both": agreement_text.both(found),
+        "thirds": agreement_text.each_third(found),
+        "wrong": []
+        if few
+        else [_mistaken(row, axes) for _, row in found.wrong[:LONGEST].iterrows()],
+        "more": max(0, len(found.wrong) - LONGEST),
+    }
+
+
 def cost(frame: pd.DataFrame) -> str:
     """What the trainings took, in a sentence."""
     seconds, updates = frame["seconds"].sum(), frame["updates"].sum()
@@ -206,6 +242,19 @@ def _told(row: pd.Series, axes: Sequence[str]) -> dict[str, Any]:
         "long_run": row["long_run"] if row["long_run"] in _LONG_RUN_SIGNS else "",
         "setting": ", ".join(f"{name} {plain(row[name])}" for name in names),
         "cause": row["cause"] or "no cause was recorded",
+    }
+
+
+def _mistaken(row: pd.Series, axes: Sequence[str]) -> dict[str, Any]:
+    """A training of which verdict and long run disagree, with what led the verdict astray."""
+    margins = {name: row[name] for name in map(str, row.index) if name.startswith(MARGIN)}
+    known = {name: value for name, value in margins.items() if value == value}
+    least = min(known, key=lambda name: known[name], default="")
+    return {
+        **_told(row, axes),
+        "departure": plain(row["long_run_departure"]).replace("-", "−"),
+        "margin": plain(row["convergence_margin"]).replace("-", "−"),
+        "least": least.removeprefix(MARGIN),
     }
 
 

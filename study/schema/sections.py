@@ -66,10 +66,15 @@ class Metric(Section, strict=True):
 
 
 class LongRunSpec(Section, strict=True):
-    """The check after each training: unadjusted chains at its epsilon; 0 steps turn it off."""
+    """The check after each training: unadjusted chains at its epsilon; 0 steps turn it off.
+
+    Metropolis-adjusted chains beside them measure what the discretization shifts, for
+    `adjusted_steps` steps.
+    """
 
     steps: int = Field(2_000, ge=0)
     chains: int = Field(256, ge=2)
+    adjusted_steps: int = Field(0, ge=0)
 
 
 class Resources(Section, strict=True):

@@ -1,0 +1,110 @@
+"""Images as arrays, scaled to [-1, 1]: scikit-learn's digits and photographs, and folders.
+
+The one module that reads with Pillow and scikit-learn; both are imported when they are needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ebm_core.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image as Pillow
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+
+# Share of red, green and blue in grey: ITU-R 601, as in Pillow's mode L
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def digits(size: int) -> Tensor:
+    """scikit-learn's 1,797 handwritten 8x8 digits, resized; shape (1797, 1, size, size)."""
+    from sklearn.datasets import load_digits
+
+    images = torch.from_numpy(load_digits().images).float()[:, None] / 8 - 1
+    if size == 8:
+        return images
+    return torch.nn.functional.interpolate(
+        images, size=(size, size), mode="bilinear", antialias=True
+    )
+
+
+def photograph_patches(size: int, channels: int, stride: int, shrink: int) -> Tensor:
+    """Square patches of scikit-learn's two sample photographs, a temple and a flower.
+
+    Args:
+        size: Pixels of a side of a patch.
+        channels: 3 for colours, 1 for grey.
+        stride: Pixels from one patch to the next, along rows and columns.
+        shrink: Pixels of the photograph along one side of the square that is averaged to one.
+
+    Returns:
+        Shape (n, channels, size, size): all patches of one photograph, row by row, then those of
+        the other.
+    """
+    from sklearn.datasets import load_sample_images
+
+    cut = []
+    for pixels in load_sample_images().images:
+        photograph = torch.from_numpy(pixels.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)
+        if channels == 1:
+            photograph = (photograph * torch.tensor(_LUMA)[:, None, None]).sum(0, keepdim=True)
+        small = torch.nn.functional.avg_pool2d(photograph, shrink)
+        patches = small.unfold(1, size, stride).unfold(2, size, stride)
+        cut.append(patches.permute(1, 2, 0, 3, 4).reshape(-1, channels, size, size))
+    return torch.cat(cut)
+
+
+def image_folder(folder: Path, size: int, channels: int) -> Tensor:
+    """Every image below a folder, resized and centre-cropped, shape (n, channels, size, size).
+
+    Raises:
+        DataError: If there is none, or one cannot be read.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise DataError(f"{folder}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    images = torch.empty(len(paths), channels, size, size)
+    for image, path in zip(images, paths, strict=True):
+        image.copy_(_read_image(path, size, channels))
+    return images
+
+
+def _read_image(path: Path, size: int, channels: int) -> Tensor:
+    """One image, shape (channels, size, size), from -1 to 1.
+
+    Grey of 16 bit is reduced to 8 bit; what is transparent lies on white.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            plain = _plain(ImageOps.exif_transpose(image))
+            coloured = plain.convert("RGB" if channels == 3 else "L")
+            square = ImageOps.fit(coloured, (size, size), Image.Resampling.LANCZOS)
+    # the kinds of error that Pillow's readers raise for damaged and for enormous files
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be read as an image: {error}") from error
+    pixels = torch.from_numpy(np.asarray(square, dtype=np.float32) / 127.5 - 1)
+    return pixels.reshape(size, size, channels).permute(2, 0, 1)
+
+
+def _plain(image: Pillow.Image) -> Pillow.Image:
+    """An image that is opaque and has 8 bit a channel; `ValueError` where no range is known."""
+    from PIL import Image
+
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode} has no black and white; save it with 8 or 16 bit")
+    if image.mode.startswith("I;16"):
+        # 65535 = 257 * 255
+        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    if not image.has_transparency_data:
+        return image
+    colours = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
