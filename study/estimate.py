@@ -14,7 +14,7 @@ import torch
 from ebm_core.data import Dataset, is_plane_law, load_data
 from ebm_core.device import resolve_device
 from ebm_core.errors import ConfigError, DataError, EnergyError, Problem
-from ebm_core.evaluate import long_run
+from ebm_core.evaluate import check
 from ebm_core.trainer import Trainer
 from study import space
 from study.spec import StudySpec
@@ -28,6 +28,7 @@ _PICTURE_SECONDS = 1.5
 _POINTS = 64
 _WARM_UPDATES = 3
 _PROBE_SECONDS = 1.5
+_FEW_STEPS, _MORE_STEPS = 20, 120
 # The least variance of this many coordinates takes about a second to find
 _COORDINATES = 1024
 
@@ -160,11 +161,19 @@ def _check_seconds(spec: StudySpec, trainer: Trainer) -> float:
     if steps == 0:
         return 0.0
     result = trainer.result()
-    batch = result.chains[torch.arange(chains) % len(result.chains)]
-    trial_steps = min(steps, 20)
-    began = time.perf_counter()
-    long_run(result.energy, batch, batch, trainer.config.epsilon, trial_steps, chains=chains)
-    return (time.perf_counter() - began) / trial_steps * steps
+
+    def seconds(steps: int, adjusted_steps: int = 0) -> float:
+        began = time.perf_counter()
+        check(result, steps, chains, trainer.dataset, adjusted_steps=adjusted_steps)
+        return time.perf_counter() - began
+
+    # what every check costs, and what each step adds to it
+    few, more = seconds(_FEW_STEPS), seconds(_MORE_STEPS)
+    a_step = max(0.0, more - few) / (_MORE_STEPS - _FEW_STEPS)
+    found = few + a_step * (steps - _FEW_STEPS)
+    if adjusted := spec.long_run.adjusted_steps:
+        found += max(0.0, seconds(_FEW_STEPS, _FEW_STEPS) - few) / _FEW_STEPS * adjusted
+    return max(0.0, found)
 
 
 def _narrowest(dataset: Dataset) -> float:

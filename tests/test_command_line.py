@@ -503,7 +503,7 @@ def test_diagnose_takes_csv_and_npz_of_anyone(capsys):
         said.append(capsys.readouterr().out)
     assert said[0] == said[1]
     assert said[0].startswith("convergent\n")
-    assert "1.05 r* (band 0.75 to 1.4" in said[0]
+    assert "1.05 r* (band 0.5 to 1.4" in said[0]
     assert Path("figure.png").is_file()
 
 

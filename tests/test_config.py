@@ -298,7 +298,7 @@ def test_derived_numbers() -> None:
 @pytest.mark.parametrize(
     ("values", "ends"),
     [
-        ({}, (0.75, 1.4)),
+        ({}, (0.5, 1.4)),
         ({"unit": "scaled"}, (0.096, 0.180)),
         ({"unit": "absolute"}, (0.08, 0.15)),
         ({"unit": "scaled", "high": 0.3}, (0.096, 0.3)),

@@ -35,7 +35,11 @@ def values(spec: StudySpec, parameter: str) -> list[Any]:
 
 def test_all_studies_are_there() -> None:
     assert [path.stem for path in FILES] == [
+        "agreement_digits",
+        "agreement_gmm",
+        "agreement_rings",
         "annealing",
+        "collapse",
         "convergent_region",
         "eps_data_ratio",
         "eps_sweep",
@@ -104,9 +108,14 @@ def test_every_published_image_run_can_be_asked_for(
 
 def test_only_what_is_meant_is_warned_of() -> None:
     low_noise = ["eps_data_ratio falls to"]
+    no_annealing = "anneal_updates has no effect at"
     expected = {
         "eps_data_ratio": low_noise,
         "convergent_region": low_noise,
+        "collapse": low_noise,
+        "agreement_digits": [*low_noise, no_annealing],
+        "agreement_gmm": [*low_noise, no_annealing],
+        "agreement_rings": [*low_noise, no_annealing],
         "gmm_eps_sweep": ["anneal_updates has no effect at epsilon=0.01, gamma_0=0.1"],
     }
     for path in FILES:
@@ -188,3 +197,25 @@ heavy = "torch ray mlflow optuna numpy scipy pandas sklearn matplotlib".split()
 assert not set(heavy) & set(sys.modules), set(heavy) & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"), [("digits", 0.5, 4.0), ("gmm", 0.0, 2.0), ("rings", 0.0, 2.0)]
+)
+def test_agreement_is_judged_on_an_even_cover_of_the_four_axes(
+    name: str, least: float, most: float
+) -> None:
+    spec = shipped(f"agreement_{name}")
+    points = space.sobol_points(spec.parameters, spec.trials, spec.seed)
+    configs = [spec.config(point, 0) for point in points]
+    assert (spec.method, len(configs)) == ("sobol", 96)
+    for axis, low, high in (
+        ("epsilon", 0.02, 0.2),
+        ("eps_data_ratio", least, most),
+        ("gamma_0", 0.005, 0.4),
+    ):
+        values = [getattr(config, axis) for config in configs]
+        assert low <= min(values) <= low + 0.1 * (high - low)
+        assert high - 0.1 * (high - low) <= max(values) <= high
+    assert max(config.anneal_updates for config in configs) <= configs[0].updates / 2
+    assert spec.long_run.steps == 2000

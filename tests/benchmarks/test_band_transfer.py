@@ -222,6 +222,21 @@ def printed_band() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def gaussian_excess() -> pd.DataFrame:
+    """r_rms over the floor on Gaussian data, where the floor is all that the data demand."""
+    rng = torch.Generator().manual_seed(0)
+    data = Samples(0.5 * torch.randn(4_000, 1, 8, 8, generator=rng))
+    rows = []
+    for width in (96, 384):
+        case = Case("digits", _mlp(width, 96), (0.2, 0.3), (2.0, 2.0), members=2)
+        for result in train_members(configurations(case), dataset=data):
+            r_rms = float(result.r_rms[-result.config.window :].mean())
+            outcome = check(result, case.steps, 128, dataset=data).outcome
+            row = {"first layer": width, "ε": result.config.epsilon, "long run": outcome}
+            rows.append({**row, "r_rms / floor": r_rms / result.matched.floor})
+    return pd.DataFrame(rows)
+
+
 def large_set() -> str:
     """Seconds and memory of r* and floor for 50,000 random images of 3,072 numbers, in words."""
     data = Samples(torch.rand(50_000, 3_072, generator=torch.Generator().manual_seed(0)))
@@ -284,7 +299,7 @@ def report(runs: pd.DataFrame, folder: Path) -> None:
     labels = [runs[runs["long_run"] != "not_run"].reset_index(drop=True)]
     labels.append(settled(labels[0]))
     tables = [make(each) for each in labels for make in (distribution, separation)]
-    text = "\n".join([*map(markdown, tables), markdown(printed_band()), large])
+    text = "\n".join([*map(markdown, [*tables, printed_band(), gaussian_excess()]), large])
     (folder / "tables.md").write_text(text + "\n")
     picture(runs).savefig(folder / "band.png", dpi=110)
     print(text)
