@@ -1,7 +1,7 @@
 """The parts of a configuration: data sets, networks and the band. Imports neither torch nor numpy.
 
-Each part can be written as its name alone (``data: digits``) or as a mapping with options
-(``data: {name: digits, size: 16}``).
+Each part can be written as its name alone (``data: digits``), with a size (``digits@16``) or as a
+mapping with options (``data: {name: digits, size: 16}``).
 """
 
 from __future__ import annotations
@@ -222,8 +222,11 @@ NETWORK_KINDS: dict[str, type[Section]] = {
 
 
 def _from_word(value: Any) -> Any:
-    """``data: digits`` is short for ``data: {name: digits}``."""
-    return {"name": value} if isinstance(value, str) else value
+    """``digits`` is short for ``{name: digits}``, ``digits@16`` for ``{name: digits, size: 16}``."""
+    if not isinstance(value, str):
+        return value
+    name, _, size = value.partition("@")
+    return {"name": name, "size": int(size)} if size.isdecimal() else {"name": value}
 
 
 def _kind(value: Any) -> str | None:

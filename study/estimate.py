@@ -78,9 +78,9 @@ def rehearse(spec: StudySpec) -> None:
 def _build(spec: StudySpec) -> None:
     configs = [spec.config(point) for point in space.probe_points(spec.parameters)]
     resolve_device(configs[0].device)
-    dataset = load_data(configs[0].data)
-    for config in {str(config.network): config for config in configs}.values():
-        Trainer([config.with_(device="cpu")], dataset=dataset)
+    datasets = {str(config.data): load_data(config.data) for config in configs}
+    for config in {f"{config.data} {config.network}": config for config in configs}.values():
+        Trainer([config.with_(device="cpu")], dataset=datasets[str(config.data)])
 
 
 def _section(spec: StudySpec, key: str) -> str:

@@ -369,3 +369,12 @@ def test_a_pack_that_differs_elsewhere_is_told_where() -> None:
     assert [problem.key for problem in problems] == ["members.1.network", "members.1.batch_size"]
     assert "must equal that of member 0 (10) in one pack, got 20" in str(problems[1])
     assert pack_problems([])[0].rule == "a pack needs at least one member"
+
+
+def test_a_part_can_be_named_with_its_size() -> None:
+    word = make_config({"data": "digits@16", "network": "mlp", "epsilon": 0.1})
+    mapping = {"name": "digits", "size": 16}
+    assert word == make_config({"data": mapping, "network": "mlp", "epsilon": 0.1})
+    for wrong, rule in (("digits@", "data"), ("digits@x", "data"), ("gmm@3", "data.size")):
+        with pytest.raises(ConfigError, match=rf"^{rule}: "):
+            make_config({"data": wrong, "network": "mlp", "epsilon": 0.1})

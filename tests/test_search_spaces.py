@@ -41,6 +41,7 @@ def test_all_studies_are_there() -> None:
         "annealing",
         "collapse",
         "convergent_region",
+        "dimension",
         "eps_data_ratio",
         "eps_sweep",
         "gamma_0",
@@ -219,3 +220,13 @@ def test_agreement_is_judged_on_an_even_cover_of_the_four_axes(
         assert high - 0.1 * (high - low) <= max(values) <= high
     assert max(config.anneal_updates for config in configs) <= configs[0].updates / 2
     assert spec.long_run.steps == 2000
+
+
+def test_dimension_is_all_that_differs_between_data() -> None:
+    spec = shipped("dimension")
+    points = [{"data": data, "gamma_0": 0.1} for data in values(spec, "data")]
+    configs = [spec.config(point, 0) for point in points]
+    assert [config.data.shape for config in configs] == [(2,), (1, 4, 4), (1, 8, 8), (1, 16, 16)]
+    assert len({config.with_(data="digits") for config in configs}) == 1
+    # a first layer that is narrower than the data leaves directions without an energy
+    assert min(configs[0].network.widths[:1]) >= 16 * 16

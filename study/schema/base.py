@@ -10,8 +10,8 @@ from ebm_core.errors import ConfigError, Problem
 from ebm_core.presets import preset_values
 from study.space import Scalar
 
-# Fields that a study may search: what decides how one training goes. Left out are the data, which
-# the answer is about; seeds, which `seeds` repeats; and what judges or runs a training.
+# Fields that a study may search: what decides how one training goes. Left out are seeds, which
+# `seeds` repeats, and what judges or runs a training.
 SEARCHABLE = (
     "epsilon",
     "eps_data_ratio",
@@ -20,6 +20,7 @@ SEARCHABLE = (
     "gamma_start_ratio",
     "anneal_updates",
     "optimizer",
+    "data",
     "network",
     "langevin_steps",
     "chain_start",
