@@ -222,7 +222,7 @@ NETWORK_KINDS: dict[str, type[Section]] = {
 
 
 def _from_word(value: Any) -> Any:
-    """``digits`` is short for ``{name: digits}``, ``digits@16`` for ``{name: digits, size: 16}``."""
+    """``digits`` stands for ``{name: digits}``, ``digits@16`` for that with ``size: 16``."""
     if not isinstance(value, str):
         return value
     name, _, size = value.partition("@")

@@ -22,8 +22,8 @@ from study.table import NUMERIC_NAMES
 pytestmark = pytest.mark.usefixtures("study_file")
 SEARCHABLE = (
     "epsilon, eps_data_ratio, gamma_0, gamma_start, gamma_start_ratio, anneal_updates, optimizer,"
-    " data, network, langevin_steps, chain_start, bank_size, bank_start, start_scale, reinit_share,"
-    " batch_size, updates, init_scale"
+    " data, network, langevin_steps, chain_start, bank_size, bank_start, start_scale,"
+    " reinit_share, batch_size, updates, init_scale"
 )
 
 
