@@ -102,8 +102,6 @@ class Assessment:
             within [-3, 1].
         convergence_margin: Least of the margins; None without a verdict.
         convergence_score: Mean over requirements of clip(1/2 + margin/2, 0, 1); None likewise.
-        steady_margin: Least margin of those that speak of the steady state: what foretells the
-            long run; None likewise.
         censored: Whether margin and score stand for a training that broke off.
     """
 
@@ -116,7 +114,6 @@ class Assessment:
     margins: dict[str, float] = field(default_factory=dict)
     convergence_margin: float | None = None
     convergence_score: float | None = None
-    steady_margin: float | None = None
     censored: bool = False
 
     def summary(self) -> str:

@@ -19,9 +19,9 @@ REASONS = {
     "spread_matched": "spread_unmatched",
 }
 
-# What speaks of whether chains follow the model's own steady state. The others speak of whether
-# the model has come to where the data want it, which a long run of the model cannot see.
-STEADY = ("oscillation_weak", "model_at_rest", "spread_matched")
+# What speaks of whether chains follow the steady state of the last model, as its long run does. The
+# others speak of how learning went, and whether the model has come to where the data want it.
+STEADY = ("model_at_rest", "spread_matched")
 
 # Size of a margin whose sign the type of oscillation sets against the lowest autocorrelation.
 _NUDGE = 1e-6
@@ -91,11 +91,6 @@ def reasons_of(margins: Mapping[str, float], below: bool, swing: Oscillation) ->
     if swing.type == "undetermined" and "oscillation_weak" in failed:
         failed.remove("oscillation_weak")
     return tuple(names[name] for name in failed)
-
-
-def steady_margin(margins: Mapping[str, float]) -> float:
-    """Least margin of what speaks of the steady state of the model, as the long run does."""
-    return min(margins[name] for name in STEADY if name in margins)
 
 
 def score_of(margins: Mapping[str, float]) -> float:

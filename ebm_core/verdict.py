@@ -14,7 +14,7 @@ from ebm_core.breakdown import collapse_update, first_unreasonable
 from ebm_core.config import Band
 from ebm_core.correlation import Array
 from ebm_core.diagnostics import Oscillation
-from ebm_core.requirements import margins_of, reasons_of, score_of, steady_margin
+from ebm_core.requirements import margins_of, reasons_of, score_of
 
 __all__ = [
     "MARGIN_FLOOR",
@@ -248,7 +248,6 @@ def _broken(found: Assessment, verdict: Verdict, cause: str) -> Assessment:
         verdict=verdict,
         missing=(cause,),
         convergence_margin=MARGIN_FLOOR,
-        steady_margin=MARGIN_FLOOR,
         convergence_score=0.0,
         censored=True,
     )
@@ -317,5 +316,4 @@ def _judged(
         margins=margins,
         convergence_margin=min(margins.values()),
         convergence_score=score_of(margins),
-        steady_margin=steady_margin(margins),
     )

@@ -74,7 +74,6 @@ EVIDENCE_COLUMNS = (
     "margin_r_level",
     "margin_model_at_rest",
     "margin_spread_matched",
-    "steady_margin",
     "restlessness",
     "chain_spread",
 )
@@ -223,7 +222,7 @@ def write(rows: Iterable[Mapping[str, Cell]], folder: str | Path) -> pd.DataFram
 
 def _further_evidence(assessment: Any) -> dict[str, Any]:
     margins = {f"margin_{name}": value for name, value in assessment.margins.items()}
-    found = {**assessment.evidence, **margins, "steady_margin": assessment.steady_margin}
+    found = {**assessment.evidence, **margins}
     return {name: found.get(name) for name in EVIDENCE_COLUMNS}
 
 

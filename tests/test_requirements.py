@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ebm_core.assessment import MARGIN_FLOOR, Thresholds
 from ebm_core.config import Band
 from ebm_core.diagnostics import oscillation
-from ebm_core.requirements import margins_of, reasons_of, score_of, steady_margin
+from ebm_core.requirements import margins_of, reasons_of, score_of
 
 BAND, LIMITS, BATCH = Band(low=0.8, high=1.2), Thresholds(), 50
 NOISE = np.random.default_rng(0).normal(size=(2, 1_000))
@@ -97,9 +97,3 @@ def test_the_band_is_missed_at_an_end(below: bool, reason: str) -> None:
 def test_an_oscillation_of_undetermined_type_is_no_reason() -> None:
     undetermined = replace(SWING, type="undetermined")
     assert reasons_of({"oscillation_weak": -1.0}, False, undetermined) == ()
-
-
-@given(MISSES)
-def test_the_steady_margin_does_not_know_the_fit(missed: dict[str, float]) -> None:
-    fitted = {**missed, "r_in_band": 0.0, "d_balanced": 0.0, "r_level": 0.0}
-    assert steady_margin(margins(missed)) == min(margins(fitted).values())

@@ -277,12 +277,10 @@ def check_consistency(found: Assessment) -> None:
     margin, score = found.convergence_margin, found.convergence_score
     if found.verdict in ("diverged", "collapsed"):
         assert (margin, score, found.censored) == (MARGIN_FLOOR, 0.0, True)
-        assert found.steady_margin == MARGIN_FLOOR
         assert found.margins == {}
         assert len(found.missing) == 1
     elif found.verdict == "unassessed":
         assert (margin, score, found.censored) == (None, None, False)
-        assert found.steady_margin is None
         assert found.margins == {}
         assert found.missing
         assert not found.reasons
@@ -296,8 +294,6 @@ def check_consistency(found: Assessment) -> None:
         assert margin == min(found.margins.values())
         by_hand = [min(1, max(0, 0.5 + value / 2)) for value in found.margins.values()]
         assert score == pytest.approx(sum(by_hand) / len(by_hand))
-        steady = found.margins.keys() - {"r_in_band", "d_balanced", "r_level"}
-        assert found.steady_margin == min(found.margins[name] for name in steady)
         assert (margin >= 0) == (found.verdict == "convergent")
         assert (not found.reasons) == (found.verdict == "convergent")
         assert not found.missing

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from ebm_core.requirements import STEADY
 from study.reporting.discrimination import (
     UNKNOWN,
     Confusion,
@@ -35,8 +36,8 @@ LEAST = 10
 Chosen = Literal["nothing", "limit", "all"]
 KINDS = ("combination", "indicator", "hyperparameter")
 
-# The least margin of what speaks of the steady state; that of the verdict, which asks for the fit
-# besides; both with the limit of the verdict; and the score made of all margins.
+# The least margin of what speaks of the steady state, as the label does; that of the verdict, which
+# asks for more; both with the verdict's own limits; and the score made of all margins.
 COMBINATIONS = {
     "steady_margin": Rule("larger", limit=0.0),
     "convergence_margin": Rule("larger", limit=0.0),
@@ -45,6 +46,7 @@ COMBINATIONS = {
 # What each is said to mean: r where it should be, d balanced, oscillation weak, r level. A margin
 # is told by its name; its limit is the verdict's own.
 MARGIN = "margin_"
+STEADY_MARGINS = tuple(f"{MARGIN}{name}" for name in STEADY)
 INDICATORS = {
     "r_matched": Rule("near", log=True),
     "r_scaled": Rule("near", log=True),
@@ -176,6 +178,8 @@ def compare(frame: pd.DataFrame, parameters: Parameters) -> Comparison:
     judged = frame["outcome"].isin(("convergent", "nonconvergent"))
     apart = frame[~(labelled & judged)]
     frame = frame[labelled & judged].reset_index(drop=True)
+    if steady := [name for name in STEADY_MARGINS if name in frame]:
+        frame["steady_margin"] = frame[steady].min(axis=1)
     labels = (frame["long_run"] == "holds").to_numpy(bool)
     enough = (frame["trial"][labels].nunique(), frame["trial"][~labels].nunique())
     chosen = choosing_half(frame)
