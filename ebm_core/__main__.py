@@ -124,6 +124,9 @@ def _diagnose(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument(
         "--eps-data-ratio", type=_positive, metavar="X", help="noise on the data over epsilon"
     )
+    parser.add_argument(
+        "--batch-size", type=_whole(1), metavar="N", help="samples that d is a mean over"
+    )
     parser.add_argument("--r-star", type=_positive, metavar="X", help="r that the data demand")
     parser.add_argument("--window", type=_whole(1), metavar="N", help="last updates to judge")
     parser.add_argument(

@@ -31,7 +31,7 @@ class LongRunLimits:
         variance: Relative error in the variance of a Gaussian that matters as well: half of the
             10 % that is to be found. In N dimensions it moves the mean energy by
             ``variance * sqrt(N / 2)`` sd, in the plane by 0.05, and where that is less than
-            `energy` it is the limit, see `in_dimensions`.
+            `energy` it is the limit, also where `energy` is set; see `in_dimensions`.
         spread: Relative change that matters of the mean squared distance from the centre of the
             short-run samples. A quarter: the weights of the modes of a model that learns wander,
             and with them the spread changes by up to 0.18 at rates whose energies hold.

@@ -117,8 +117,11 @@ def long_run(
     found = decide(traces, reference, steps, limits, reader.names, reach)
     if adjusted_steps:
         start = starts["bank"]
+        # read over the same steps, so that what both lose on the way is no gap
+        after = traces["bank"][0].shape[1] * adjusted_steps / steps
+        beside = traces["bank"][0][:, : max(2, round(after))]
         gap = _discretization(
-            energy, start, epsilon, adjusted_steps, seed, reader, traces["bank"][0], reference[0]
+            energy, start, epsilon, adjusted_steps, seed, reader, beside, reference[0]
         )
         found = replace(found, **gap)
     return found
@@ -199,6 +202,8 @@ def _discretization(
     reference: Array,
 ) -> dict[str, Any]:
     """How much higher in energy unadjusted chains lie than adjusted ones, over their late halves.
+
+    Both begin in the bank and are read over the same steps.
 
     In float64: what decides is a difference of energies over T.
     """

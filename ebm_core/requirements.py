@@ -19,8 +19,8 @@ REASONS = {
     "spread_matched": "spread_unmatched",
 }
 
-# What speaks of whether chains follow the steady state of the last model, as its long run does. The
-# others speak of how learning went, and whether the model has come to where the data want it.
+# What speaks of whether chains follow the steady state of the last model, as its long run does.
+# The others speak of how learning went, and whether the model is where the data want it.
 STEADY = ("model_at_rest", "spread_matched")
 
 # Size of a margin whose sign the type of oscillation sets against the lowest autocorrelation.
@@ -59,7 +59,8 @@ def margins_of(
         band: Where r is expected.
         scale: What r is divided by to compare it with the band.
         limits: Of the requirements.
-        batch_size: n; sd d is sqrt(2 / n) times the sd of U where both are told by n samples.
+        batch_size: n; sd d is sqrt(2 / n) times the sd of U for independent batches. A d that
+            swings has a larger sd, and passes more easily: swings are asked about apart.
     """
     level = evidence["r"] / scale
     half_width = (band.high - band.low) / 2

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # leave few looks; restlessness over 25 told best which long chains depart.
 INTERVAL = 25
 
+_BLOCK = 256
+
 
 def restlessness(before: Tensor, after: Tensor) -> Tensor:
     r"""Variance of the change of U over variance of U, at the same states.
@@ -32,7 +34,8 @@ def restlessness(before: Tensor, after: Tensor) -> Tensor:
         after: The same later, at the same states.
 
     Returns:
-        Shape (M,). NaN for a single chain, and where energies do not vary.
+        Shape (M,). NaN for a single chain and where energies never vary, infinite where they do
+        only afterwards.
     """
     share = 1 / (before.shape[1] - 1 or math.nan)
     change, level = (x - x.mean(1, keepdim=True) for x in (after - before, before))
@@ -41,4 +44,9 @@ def restlessness(before: Tensor, after: Tensor) -> Tensor:
 
 def total_variance(x: Tensor) -> float:
     """Sum of the variances of all coordinates of samples of shape (n, *shape); NaN for one."""
-    return float(x.flatten(1).double().var(0).sum()) if len(x) > 1 else math.nan
+    if len(x) < 2:
+        return math.nan
+    # copies in float64 live for some coordinates only
+    flat = x.flatten(1)
+    blocks = [flat[:, i : i + _BLOCK] for i in range(0, flat.shape[1], _BLOCK)]
+    return math.fsum(float(block.double().var(0).sum()) for block in blocks)

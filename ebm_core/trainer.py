@@ -39,8 +39,8 @@ GRADIENT_LIMIT = 10.0
 # A collapse is looked for at multiples of this many updates.
 COLLAPSE_INTERVAL = 100
 
-# Samples that tell how widely the data spread: to about 2 % in the plane, closer for images.
-_SPREAD_SAMPLES = 4096
+# Samples that tell how widely the data spread: to about 2 % in the plane; fewer do for images.
+_SPREAD_SAMPLES, _SPREAD_NUMBERS = 4096, 2**23
 
 # Numbers kept of every update: d, r, r_rms and restlessness.
 RECORDED = 4
@@ -149,7 +149,8 @@ class Trainer:
         self._anneal = column([c.anneal_updates for c in self.configs])
         rng = generator(0, Stream.EVALUATION, 0, self.device)
         extent = float(self.dataset.draw(256, rng).abs().max())
-        self._data_variance = total_variance(self.dataset.draw(_SPREAD_SAMPLES, rng))
+        samples = max(64, min(_SPREAD_SAMPLES, _SPREAD_NUMBERS // self.dimensions))
+        self._data_variance = total_variance(self.dataset.draw(samples, rng))
         extent = max(extent, self.config.start_scale)
         limits = Limits(
             state=STATE_LIMIT * extent,

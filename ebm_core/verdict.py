@@ -1,4 +1,4 @@
-"""The verdict on one training, from d, r and constants alone."""
+"""The verdict on one training: from d, r and constants, and what else is known of its chains."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def assess(
     ``collapsed``      d runs to minus infinity, see `collapse_update`
     ``unassessed``     evidence is missing: ``missing`` says which
     ``nonconvergent``  assessed, and a requirement fails: ``reasons`` says which
-    ``convergent``     r in band, d balanced about 0, oscillation weak, r level
+    ``convergent``     r in band and level, d balanced about 0, oscillation weak; where they are
+                       known, the model at rest and the spread of the chains that of the data
     =================  ========================================================================
 
     Rows are tried in this order. The band compares the mean of r over the window. An oscillation
@@ -109,6 +110,9 @@ def assess(
         ValueError: If the series differ in length, or a constant is out of range.
     """
     x, y = np.asarray(d, dtype=np.float64), np.asarray(r, dtype=np.float64)
+    for name, series in (("r_rms", r_rms), ("restlessness", restlessness)):
+        if np.size([] if series is None else series) not in (0, x.size):
+            raise ValueError(f"{name} must have one value an update, as d has, or none")
     _check(x, y, epsilon, dimensions, window, batch_size)
     limits = thresholds or Thresholds()
     seen = first_unreasonable(x, y)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
 
 import torch
 
+from ebm_core.config import TrainConfig
 from ebm_core.data import Dataset, is_plane_law, load_data
 from ebm_core.device import resolve_device
 from ebm_core.errors import ConfigError, DataError, EnergyError, Problem
@@ -24,7 +25,7 @@ _START_SECONDS = 15.0
 _WORKER_BYTES = 700e6
 # Pictures and files of one training
 _PICTURE_SECONDS = 1.5
-# The first is tried out; all of them tell how long trainings are on average
+# One of each kind is tried out; all of them tell how long trainings are on average
 _POINTS = 64
 _WARM_UPDATES = 3
 _PROBE_SECONDS = 1.5
@@ -79,7 +80,7 @@ def _build(spec: StudySpec) -> None:
     configs = [spec.config(point) for point in space.probe_points(spec.parameters)]
     resolve_device(configs[0].device)
     datasets = {str(config.data): load_data(config.data) for config in configs}
-    for config in {f"{config.data} {config.network}": config for config in configs}.values():
+    for config, *_ in _kinds(configs):
         Trainer([config.with_(device="cpu")], dataset=datasets[str(config.data)])
 
 
@@ -98,21 +99,37 @@ def estimate(spec: StudySpec, workers: int, members: int) -> Estimate:
     """
     points = space.random_points(spec.parameters, _POINTS, spec.seed)
     configs = [spec.config(point) for point in points]
-    with _threads(spec.resources.cpus_per_trial):
-        trainer = Trainer([configs[0]] * members)
-        training = _update_seconds(trainer) * fmean(config.updates for config in configs)
-        check = _check_seconds(spec, trainer) * members
+    training = check = most = 0.0
+    narrowest = math.inf
+    # what a training costs hangs on its data and its network; the mean is over all points
+    for kind in _kinds(configs):
+        share = len(kind) / len(configs)
+        with _threads(spec.resources.cpus_per_trial):
+            trainer = Trainer([kind[0]] * members)
+            updates = fmean(config.updates for config in kind)
+            training += share * _update_seconds(trainer) * updates
+            check += share * _check_seconds(spec, trainer) * members
+        state = trainer.states.nbytes + trainer.records.nbytes
+        data = getattr(trainer.dataset, "x", torch.empty(0)).nbytes
+        most = max(most, 2 * state + 3 * data)
+        narrowest = min(narrowest, _narrowest(trainer.dataset))
     pack = training + check + _PICTURE_SECONDS * members
     packs = math.ceil(spec.trials * spec.seeds / members)
-    state = trainer.states.nbytes + trainer.records.nbytes
-    data = getattr(trainer.dataset, "x", torch.empty(0)).nbytes
     return Estimate(
         training_seconds=training / members,
         check_seconds=check / members,
         study_seconds=_START_SECONDS + math.ceil(packs / workers) * pack,
-        worker_bytes=_WORKER_BYTES + 2 * state + 3 * data,
-        narrowest=_narrowest(trainer.dataset),
+        worker_bytes=_WORKER_BYTES + most,
+        narrowest=narrowest,
     )
+
+
+def _kinds(configs: Sequence[TrainConfig]) -> list[list[TrainConfig]]:
+    """Configurations apart by their data and network."""
+    found: dict[str, list[TrainConfig]] = {}
+    for config in configs:
+        found.setdefault(f"{config.data} {config.network}", []).append(config)
+    return list(found.values())
 
 
 def narrow_directions(spec: StudySpec, narrowest: float) -> list[str]:

@@ -60,6 +60,7 @@ TEXT_COLUMNS = (
     "reasons",
     "oscillation",
     "long_run",
+    "long_run_summary",
     "mlflow_run_id",
 )
 
@@ -78,8 +79,9 @@ EVIDENCE_COLUMNS = (
     "chain_spread",
 )
 
-# Of the long-run check, beside its outcome.
+# Of the long-run check, beside its outcome: what its departure is a departure of, and the like.
 CHECK_COLUMNS = (
+    "long_run_summary",
     "long_run_error",
     "long_run_r_hat",
     "long_run_effective_samples",
@@ -90,7 +92,16 @@ CHECK_COLUMNS = (
 )
 
 # Offered by data in the plane, where the fitted density can be integrated on a grid.
-PLANE_COLUMNS = ("kl", "tv", "kl_floor", "tv_floor", "kl_short_run", "tv_short_run")
+PLANE_COLUMNS = (
+    "kl",
+    "tv",
+    "kl_floor",
+    "tv_floor",
+    "kl_short_run",
+    "tv_short_run",
+    "kl_short_run_floor",
+    "tv_short_run_floor",
+)
 
 # Why a training broke off, which evidence is missing, or how long chains were lost where their
 # departure is not a number; the last column.
@@ -102,7 +113,7 @@ DIVERGED = "diverged"
 NUMERIC_COLUMNS = (
     *(name for name in COLUMNS if name not in TEXT_COLUMNS),
     *EVIDENCE_COLUMNS,
-    *CHECK_COLUMNS,
+    *(name for name in CHECK_COLUMNS if name not in TEXT_COLUMNS),
     *PLANE_COLUMNS,
 )
 NUMERIC_NAMES = (*NUMERIC_COLUMNS, DIVERGED)
@@ -230,6 +241,7 @@ def _checked(long_run: Any | None) -> dict[str, Any]:
     if long_run is None:
         return {}
     found = (
+        long_run.summary,
         long_run.standard_error,
         long_run.r_hat,
         long_run.effective_samples,
@@ -246,11 +258,10 @@ def _plane(plane: Any | None) -> dict[str, Any]:
         return {}
     found = {name: getattr(plane, name) for name in ("kl", "tv", "kl_floor", "tv_floor")}
     samples = plane.short_run
-    return {
-        **found,
-        "kl_short_run": None if samples is None else samples.kl,
-        "tv_short_run": None if samples is None else samples.tv,
-    }
+    for name in ("kl", "tv"):
+        found[f"{name}_short_run"] = getattr(samples, name, None)
+        found[f"{name}_short_run_floor"] = getattr(samples, f"{name}_floor", None)
+    return found
 
 
 def _lost(long_run: Any | None) -> str:

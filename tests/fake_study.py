@@ -87,6 +87,7 @@ def digits_frame() -> pd.DataFrame:
     """The sweep of epsilon, and one training of each kind that it does not show."""
     rows = []
     for trial, (epsilon, scaled, matched, balance, departure) in enumerate(MEASURED):
+        # a study of a stricter band and balance than the defaults
         margins = [(matched - 0.75) / 0.325, 1 - abs(balance) / 0.5, 0.8]
         failing = {"r_below_band": margins[0] < 0, "d_unbalanced": margins[1] < 0}
         reasons = ", ".join(name for name, fails in failing.items() if fails)

@@ -48,6 +48,23 @@ def test_every_quantity_has_its_kind_and_what_it_had_to_choose(large: Comparison
     assert not {"margin_oscillation_weak", "r_band_adherence", "r_over_floor"} & set(found)
 
 
+def test_the_steady_margin_is_the_least_of_what_speaks_of_the_steady_state() -> None:
+    frame = labelled_frame(200, seed=3)
+    rng = np.random.default_rng(0)
+    departs = frame["long_run"] == "departs"
+    # each tells half of those that depart, and together they tell all
+    first = departs & (rng.random(len(frame)) < 0.5)
+    frame["margin_model_at_rest"] = np.where(first, -1.0, 0.5)
+    frame["margin_spread_matched"] = np.where(departs & ~first, -1.0, 0.5)
+    found = compared(frame)
+    assert row_of(found, "steady_margin").kind == "combination"
+    assert row_of(found, "steady_margin").held_out.overall.auroc.value == 1
+    for name in ("margin_model_at_rest", "margin_spread_matched"):
+        assert row_of(found, name).held_out.overall.auroc.value < 0.85
+    # without the margins there is no such row
+    assert "steady_margin" not in {each.name for each in compared(labelled_frame(200)).rows}
+
+
 def test_what_grows_with_epsilon_looks_good_only_over_all_of_it(large: Comparison) -> None:
     epsilon, learning = row_of(large, "epsilon"), row_of(large, "margin_r_in_band")
     assert epsilon.rule.way == "larger"

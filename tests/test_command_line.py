@@ -507,6 +507,15 @@ def test_diagnose_takes_csv_and_npz_of_anyone(capsys):
     assert Path("figure.png").is_file()
 
 
+def test_diagnose_knows_the_batch_that_d_is_a_mean_over(capsys):
+    d, r = series()
+    np.savez("mine.npz", d=d + 1.2 * d.std(), r=r)
+    for batch, verdict in (("100", "convergent"), ("10", "nonconvergent: d_unbalanced")):
+        options = [*CONSTANTS, "--r-star", "0.19", "--batch-size", batch, "--out", "figure.png"]
+        assert run("diagnose", "mine.npz", *options) == 0
+        assert capsys.readouterr().out.splitlines()[0] == verdict
+
+
 def test_diagnose_uses_the_constants_it_is_given(capsys):
     d, r = series()
     np.savez("mine.npz", d=d, r=r)

@@ -16,8 +16,9 @@ from fake_study import EPSILON, digits_frame, frame_of, mixed_frame, row, spec_o
 from matplotlib.colors import to_hex
 from PIL import Image
 
+from ebm_core.verdict import assess
 from study import table
-from study.reporting import drawing
+from study.reporting import drawing, figures
 from study.reporting.agreement import compare
 from study.reporting.agreement_figure import areas
 from study.reporting.figures import curves, overview
@@ -70,6 +71,18 @@ def test_one_axis_has_a_panel_a_requirement_and_the_long_run() -> None:
     assert figure.axes[1].get_yscale() == "log"
     assert figure.axes[-1].get_xlabel() == "epsilon"
     assert min(y for line in marks(figure.axes[2]) for y in line.get_ydata()) >= 0
+
+
+def test_the_imbalance_may_be_as_large_as_the_verdict_lets_it() -> None:
+    """0.2 sd of U, where d is a mean over 64 samples of each kind."""
+    spec = spec_of()
+    assert spec.base["batch_size"] == 64
+    panel = next(p for p in figures._panels(digits_frame(), spec.base) if p.column == "d_balance")
+    d, r = np.random.default_rng(0).normal(size=(2, 1_000))
+    for shift, balanced in ((0.97, True), (1.03, False)):
+        moved = d - d.mean() + shift * panel.well[1] * d.std(ddof=1)
+        found = assess(moved, 3 + 0.1 * r, epsilon=1.0, dimensions=64, r_star=3, batch_size=64)
+        assert ("d_unbalanced" not in found.reasons) == balanced
 
 
 def test_trainings_without_a_margin_are_drawn_below_its_floor() -> None:
@@ -204,7 +217,7 @@ def test_areas_have_a_row_a_quantity_and_a_dot_a_half() -> None:
     assert figure is not None
     overall, within = figure.axes
     names = [label.get_text() for label in overall.get_yticklabels()]
-    headings = ["All requirements together", "Each indicator", "Each hyperparameter alone"]
+    headings = ["Requirements together", "Each indicator", "Each hyperparameter alone"]
     assert [name for name in names if name not in headings] == [each.name for each in found.rows]
     assert set(headings) <= set(names)
     for ax, area in (

@@ -55,3 +55,5 @@ def test_total_variance() -> None:
     x = torch.tensor([[[0.0, 1.0]], [[2.0, 1.0]], [[4.0, 4.0]]])
     assert total_variance(x) == pytest.approx(4 + 3)
     assert math.isnan(total_variance(x[:1]))
+    wide = torch.randn(40, 3, 200, generator=torch.Generator().manual_seed(0))
+    assert total_variance(wide) == pytest.approx(float(wide.double().flatten(1).var(0).sum()))

@@ -354,6 +354,21 @@ MESSAGES: list[tuple[dict[str, str], list[str]]] = [
         {"constraints": "['long_run_departure <= 1']", "long_run.steps": "0"},
         ["constraints.0: needs long_run.steps over 0, got 'long_run_departure'"],
     ),
+    (
+        {"constraints": "['long_run_r_hat <= 1']", "long_run.steps": "0"},
+        ["constraints.0: needs long_run.steps over 0, got 'long_run_r_hat'"],
+    ),
+    (
+        {"constraints": "['discretization_gap <= 1']"},
+        ["constraints.0: needs long_run.adjusted_steps over 0, got 'discretization_gap'"],
+    ),
+    (
+        {"long_run.adjusted_steps": "10", "long_run.steps": "0"},
+        [
+            "long_run.adjusted_steps: needs steps over 0: adjusted chains are compared with the "
+            "others, got 10"
+        ],
+    ),
     # first points
     (
         {"first_points": "[{epsilon: 1}, {epsilonn: 0.1}, {epsilon: 0.1}, {epsilon: 0.1}]"},

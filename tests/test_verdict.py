@@ -399,6 +399,23 @@ def test_a_dip_by_chance_is_no_failure() -> None:
     assert dips > 3
 
 
+@pytest.mark.parametrize("name", ["r_rms", "restlessness"])
+def test_further_series_have_one_value_an_update_or_none(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must have one value an update"):
+        assess(D, R, **CONSTANTS, **{name: np.ones(LENGTH // 25)})
+    assert assess(D, R, **CONSTANTS, **{name: []}).verdict == "convergent"
+
+
+def test_a_small_batch_tells_less_of_the_balance() -> None:
+    shifted = D + 1
+    verdicts = [
+        assess(shifted, R, **{**CONSTANTS, "batch_size": n}).verdict for n in (10, 40, 100)
+    ]
+    assert verdicts == ["nonconvergent", "nonconvergent", "convergent"]
+    with pytest.raises(ValueError, match=r"`batch_size >= 1` must hold, but got batch_size=0"):
+        assess(D, R, **{**CONSTANTS, "batch_size": 0})
+
+
 # -- bands, r* and evidence ----------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ from ebm_core.verdict import Assessment, Divergence, assess
 # Options that are constants of `assess`; the first two are settings of a training, which change
 # what its data demand.
 _OF_CONFIG = ("epsilon", "eps_data_ratio")
-_CONSTANTS = (*_OF_CONFIG, "dimensions", "r_star", "window", "constant_from")
+_CONSTANTS = (*_OF_CONFIG, "dimensions", "batch_size", "r_star", "window", "constant_from")
 
 
 def run(options: Namespace, say: Callable[[str], None]) -> int:
@@ -133,13 +133,12 @@ def read_chains(path: Path) -> dict[str, Any]:
     if path.suffix == ".csv":
         return {}
     with np.load(path, allow_pickle=False) as content:
-        if not {"r_rms", "restlessness", "chain_spread"} <= set(content.files):
-            return {}
-        return {
-            "r_rms": content["r_rms"],
-            "restlessness": content["restlessness"],
-            "chain_spread": float(content["chain_spread"]),
+        found: dict[str, Any] = {
+            name: content[name] for name in ("r_rms", "restlessness") if name in content
         }
+        if "chain_spread" in content and content["chain_spread"].ndim == 0:
+            found["chain_spread"] = float(content["chain_spread"])
+        return found
 
 
 def _read_npz(path: Path) -> dict[str, Series]:

@@ -29,7 +29,7 @@ def verdict_lines(assessment: Assessment, band: Band | None) -> list[str]:
         lines.append(_line("r level", change + span))
     if math.isfinite(evidence["d_balance"]):
         positive = f"{evidence['d_share_positive']:.0%} of updates contract"
-        lines.append(_line("d balance", f"mean {evidence['d_balance']:+.2f} sd, {positive}"))
+        lines.append(_line("d balance", f"mean {evidence['d_balance']:+.2f} sd of d, {positive}"))
     if math.isfinite(evidence["restlessness"]):
         lines.append(_line("model", _moving(evidence["restlessness"])))
     if math.isfinite(evidence["chain_spread"]):

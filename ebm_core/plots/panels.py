@@ -34,7 +34,7 @@ _BINS = 1_500
 def draw_d(ax: Axes, d: Array, assessment: Assessment) -> None:
     """d over the updates, about 0."""
     balance = assessment.evidence["d_balance"]
-    level = f": mean {balance:+.2f} sd" if _has_level(assessment, balance) else ""
+    level = f": mean {balance:+.2f} sd d" if _has_level(assessment, balance) else ""
     ax.set(title=f"Energy difference d{level}", xlabel="update t", ylabel="d, nats")
     if _draw_series(ax, d, assessment, BLUE):
         ax.axhline(0, color="black", linewidth=0.8)

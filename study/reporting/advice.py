@@ -27,8 +27,8 @@ ADVICE: dict[str, Advice] = {
         "Go on to a smaller data_epsilon, for a sharper model; repeat with other seeds.",
     ),
     "indicators_disagree": Advice(
-        "d and r look convergent, but long chains leave the region of the short-run samples: these"
-        " are not the model's steady state.",
+        "All indicators look convergent, but long chains leave the region of the short-run"
+        " samples: these are not the model's steady state.",
         "Trust the long run. Raise langevin_steps or epsilon, anneal to a lower gamma_0, or train"
         " longer at the final rate.",
     ),

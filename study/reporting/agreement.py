@@ -36,8 +36,8 @@ LEAST = 10
 Chosen = Literal["nothing", "limit", "all"]
 KINDS = ("combination", "indicator", "hyperparameter")
 
-# The least margin of what speaks of the steady state, as the label does; that of the verdict, which
-# asks for more; both with the verdict's own limits; and the score made of all margins.
+# The least margin of what speaks of the steady state, as the label does; that of the verdict,
+# which asks for more; both with the verdict's own limits; and the score made of all margins.
 COMBINATIONS = {
     "steady_margin": Rule("larger", limit=0.0),
     "convergence_margin": Rule("larger", limit=0.0),

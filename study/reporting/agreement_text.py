@@ -26,7 +26,7 @@ WIDTH = 99
 
 # What a reader of a table calls the rows of a kind.
 GROUPS = {
-    "combination": "All requirements together",
+    "combination": "Requirements together",
     "indicator": "Each indicator",
     "hyperparameter": "Each hyperparameter alone",
 }
@@ -99,7 +99,8 @@ def choices(found: Comparison) -> str:
     """How much was chosen, and on what."""
     return (
         f"Unmarked rows have nothing to choose: a margin of 0 is the verdict's own limit. Of a row"
-        f" with * limit and centre, of one with ** the direction as well, are chosen on one half"
+        f" with * the limit, and the centre if open, of one with ** the direction as well, are"
+        f" chosen on one half"
         f" of the configurations ({counted(found.chosen_on, 'training')}): the centre is the"
         f" median of those that hold, the limit makes sensitivity + specificity largest, the"
         f" direction AUROC. All rows show the other half"

@@ -79,8 +79,8 @@ def table(frame: pd.DataFrame, axes: Sequence[str]) -> tuple[list[Column], list[
     if {"epsilon", "eps_data_ratio"} & set(axes):
         shown.append(Column("data_epsilon", "data_epsilon", "sd of the noise on the data"))
     shown += [
-        Column("outcome", "verdict", "from d and r alone, with the reasons", numeric=False),
-        Column("long_run", "long run", "do long chains stay; departure in sd of U", numeric=False),
+        Column("outcome", "verdict", "from what training shows, with the reasons", numeric=False),
+        Column("long_run", "long run", "do long chains stay; departure in sd", numeric=False),
     ]
     shown += [each for each in _MEASURED if each.name in frame and frame[each.name].notna().any()]
     return shown, [[_cell(row, column) for column in shown] for _, row in frame.iterrows()]
@@ -93,7 +93,10 @@ def _cell(row: pd.Series, column: Column) -> Cell:
         return Cell(value, OUTCOMES.index(value), "verdict", more)
     if column.name == "long_run":
         departure = row["long_run_departure"]
-        return Cell(value or "not_run", _key(departure), "long_run", _fixed(departure, 2))
+        said = _fixed(departure, 2)
+        if said and row.get("long_run_summary", "energy") not in ("energy", ""):
+            said += f", {row['long_run_summary']}"
+        return Cell(value or "not_run", _key(departure), "long_run", said)
     if not column.numeric:
         return Cell(str(value), str(value))
     if column.decimals is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ebm_core.config import Band
+from ebm_core.config import Band, TrainConfig
 from ebm_core.verdict import MARGIN_FLOOR, PAPER_BAND, Thresholds
 from study.reporting import drawing
 from study.reporting.answer import axis_answer
@@ -102,7 +102,9 @@ def _panels(frame: pd.DataFrame, base: Mapping[str, Any]) -> list[Panel]:
         "absolute": ("r", "r"),
     }[band.unit]
     level = f"band {number(band.low)} to {number(band.high)}"
-    limit = Thresholds().balance
+    # sd d is the sd of U times sqrt(2 / n), n samples of a batch
+    n = base.get("batch_size", TrainConfig.model_fields["batch_size"].default)
+    limit = Thresholds().balance * math.sqrt(n / 2)
     # A few large values would flatten the rest
     imbalance, departure = frame["d_balance"].abs().max(), frame["long_run_departure"].abs().max()
     found = [

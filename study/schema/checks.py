@@ -21,7 +21,7 @@ from study.schema.base import SEARCHABLE, WHOLE, values_at
 from study.schema.distributions import Choice, Range
 from study.schema.sections import Constraint, LongRunSpec, Metric, Resources, Tracking
 from study.space import Parameters, Point
-from study.table import PLANE_COLUMNS
+from study.table import CHECK_COLUMNS, PLANE_COLUMNS
 
 _LARGEST_GRID = 100_000
 
@@ -189,8 +189,10 @@ def metric_problems(
     for key, name in named:
         if name in PLANE_COLUMNS and kind not in ("gmm", "rings", None):
             yield Problem(key, "needs data of known density (gmm or rings)", name)
-        if name == "long_run_departure" and long_run.steps == 0:
+        if name in ("long_run_departure", *CHECK_COLUMNS) and long_run.steps == 0:
             yield Problem(key, "needs long_run.steps over 0", name)
+        elif name.startswith("discretization") and long_run.adjusted_steps == 0:
+            yield Problem(key, "needs long_run.adjusted_steps over 0", name)
 
 
 def data_file_problems(base: Mapping[str, Any]) -> list[Problem]:

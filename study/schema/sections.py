@@ -10,7 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from ebm_core.errors import ConfigError, Problem, did_you_mean
 from ebm_core.sections import Section
@@ -75,6 +82,13 @@ class LongRunSpec(Section, strict=True):
     steps: int = Field(2_000, ge=0)
     chains: int = Field(256, ge=2)
     adjusted_steps: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _beside_the_others(self) -> LongRunSpec:
+        if self.adjusted_steps and not self.steps:
+            rule = "needs steps over 0: adjusted chains are compared with the others"
+            raise ConfigError([Problem("adjusted_steps", rule, self.adjusted_steps)])
+        return self
 
 
 class Resources(Section, strict=True):
