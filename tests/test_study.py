@@ -141,6 +141,7 @@ def test_mlflow_holds_one_parent_and_one_child_a_training(finished) -> None:
             "checkpoint",
             "config.yaml",
             "diagnostics.png",
+            "long_run.yaml",
             "pack.yaml",
             "samples.png",
             "traces.npz",

@@ -32,7 +32,7 @@ TINY: dict[str, Any] = {
 }
 OF_A_STUDY = {"trial", "mlflow_run_id", "long_run", "long_run_departure"}
 NUMBERS = set(NUMERIC_COLUMNS) - {*OF_A_STUDY, *CHECK_COLUMNS, *PLANE_COLUMNS}
-WORDS = (set(TEXT_COLUMNS) | {"cause"}) - OF_A_STUDY
+WORDS = (set(TEXT_COLUMNS) | {"cause"}) - {*OF_A_STUDY, *CHECK_COLUMNS}
 
 
 @pytest.fixture(autouse=True)
