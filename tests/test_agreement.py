@@ -65,6 +65,12 @@ def test_the_steady_margin_is_the_least_of_what_speaks_of_the_steady_state() -> 
     assert "steady_margin" not in {each.name for each in compared(labelled_frame(200)).rows}
 
 
+def test_what_a_long_run_can_find_is_told() -> None:
+    frame = labelled_frame(40, long_run_detectable=0.23)
+    assert compared(frame).detectable == pytest.approx(0.23)
+    assert math.isnan(compared(labelled_frame(40)).detectable)
+
+
 def test_what_grows_with_epsilon_looks_good_only_over_all_of_it(large: Comparison) -> None:
     epsilon, learning = row_of(large, "epsilon"), row_of(large, "margin_r_in_band")
     assert epsilon.rule.way == "larger"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import platform
 import shlex
 from collections.abc import Sequence
@@ -166,6 +167,7 @@ def foretelling(found: Comparison, steps: int, axes: Sequence[str]) -> dict[str,
     label = "How well each quantity foretells the long run"
     return {
         "steps": steps,
+        "detectable": "" if math.isnan(found.detectable) else number(found.detectable),
         "counts": agreement_text.counts_sentence(found),
         "too_few": few,
         "findings": agreement_text.findings(found),
