@@ -77,7 +77,7 @@ ADVICE: dict[str, Advice] = {
     "collapsed": Advice(
         "d runs to minus infinity: data are told from chains by directions in which they vary less"
         " than Langevin noise can.",
-        "Use eps_data_ratio of 1 or more, typically 2; then lower gamma_0.",
+        "Use an eps_data_ratio over 1, typically 2; then lower gamma_0.",
     ),
     "unassessed": Advice(
         "Evidence is missing: too few updates after annealing or burn-in, or a series that stands"
