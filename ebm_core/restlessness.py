@@ -8,6 +8,7 @@ what chains would have to follow to stay in the model's steady state. Functions 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,6 +41,35 @@ def restlessness(before: Tensor, after: Tensor) -> Tensor:
     share = 1 / (before.shape[1] - 1 or math.nan)
     change, level = (x - x.mean(1, keepdim=True) for x in (after - before, before))
     return (change.square().sum(1) * share) / (level.square().sum(1) * share)
+
+
+class Looks:
+    """Looks at the energies of chains every `INTERVAL` updates, and once more at the next look.
+
+    Attributes:
+        last: ``states``, shape (M, n, *shape), and their ``energies``, shape (M, n), at the last
+            look; empty before the first.
+    """
+
+    def __init__(self) -> None:
+        self.last: dict[str, Tensor] = {}
+
+    def look(
+        self, update: int, states: Tensor, energies: Tensor, energy: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Restlessness since the last look, shape (M,); NaN between the looks.
+
+        Args:
+            update: Its index.
+            states: Chains after their path, shape (M, n, *shape).
+            energies: F of them, shape (M, n).
+            energy: F as it is now, of states like these.
+        """
+        nothing = energies.new_full(energies.shape[:1], math.nan)
+        if update % INTERVAL:
+            return nothing
+        before, self.last = self.last, {"states": states, "energies": energies}
+        return restlessness(before["energies"], energy(before["states"])) if before else nothing
 
 
 def total_variance(x: Tensor) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ebm_core.initialization import EnergySource, initial_factor, initial_module
 from ebm_core.langevin import langevin_path
 from ebm_core.matched import MatchedGradient, matched_gradient
 from ebm_core.randomness import Stream, generator
-from ebm_core.restlessness import INTERVAL, restlessness, total_variance
+from ebm_core.restlessness import Looks, total_variance
 from ebm_core.result import RunResult, Series, judge
 from ebm_core.schedule import learning_rate
 from ebm_core.verdict import Thresholds, collapse_update
@@ -100,7 +101,7 @@ class Trainer:
         self.seconds = 0.0
         self._set_constants()
         self._matched: dict[int, MatchedGradient] = {}
-        self._look: dict[str, Tensor] = {}
+        self._looks = Looks()
         like = torch.empty(0, dtype=self.dtype, device=self.device)
         self.states = torch.stack([initial_states(c, self.dataset, like) for c in self.configs])
         modules = [initial_module(c, energy, self.dataset.shape, like) for c in self.configs]
@@ -207,7 +208,9 @@ class Trainer:
         with torch.no_grad():
             parameters, moments = self._learn(gradients)
             r_rms = path.squared_gradient.mean(1).sqrt()
-            self._record(d, r, r_rms, self._restlessness(negative, energies))
+            energy = partial(self.engine.energy, self.parameters)
+            restless = self._looks.look(self.update, negative, energies, energy)
+            self._record(d, r, r_rms, restless)
             self.vitals.examine(self.update, d, r, start, negative, parameters)
             self._accept(parameters, moments)
             self._keep(
@@ -239,18 +242,6 @@ class Trainer:
             name: value * objective.per_member(scale, value) for name, value in gradients.items()
         }
         return objective.adam_step(self.parameters, of_d, rate, self.moments, self.update + 1)
-
-    def _restlessness(self, negative: Tensor, energies: Tensor) -> Tensor:
-        """Restlessness since the last look, and a new look; NaN between the looks."""
-        nothing = torch.full_like(energies[:, 0], torch.nan)
-        if self.update % INTERVAL:
-            return nothing
-        looked, self._look = self._look, {"states": negative, "energies": energies}
-        if not looked:
-            return nothing
-        return restlessness(
-            looked["energies"], self.engine.energy(self.parameters, looked["states"])
-        )
 
     def _record(self, *values: Tensor) -> None:
         self.records[:, self.update] = torch.where(self.alive, torch.stack(values), torch.nan)
@@ -367,7 +358,7 @@ class Trainer:
             "states": snapshot.picked(self.states, pick),
             "vitals": self.vitals.state(pick),
             "records": self.records[:, : self.update, pick].clone(),
-            "look": snapshot.picked(self._look, pick),
+            "look": snapshot.picked(self._looks.last, pick),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -383,7 +374,7 @@ class Trainer:
         self.init_factors = state["init_factors"]
         self.parameters, self.moments = state["parameters"], state["moments"]
         self.states, self.records[:, : self.update] = state["states"], state["records"]
-        self._look = state["look"]
+        self._looks.last = state["look"]
         self.vitals.load_state(state["vitals"])
 
     def save(self, path: str | Path, member: int | None = None) -> Path:
