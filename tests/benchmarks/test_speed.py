@@ -1,0 +1,322 @@
+"""Speed of the Langevin loop, beside a plain eager loop and torchebm, over the same work.
+
+    python tests/benchmarks/test_speed.py [--sizes toy mlp …] [--members 1 2 …] [--repeats 5]
+                                          [--threads 1] [--device cpu] [--write]
+
+prints for every size and number of members M: microseconds a Langevin step and member (noise and
+gradient magnitudes included), how many times as fast as the eager loop and as torchebm
+(``pip install -e '.[benchmark]'``; left out where it is missing), the rate of floating-point
+operations as a share of the matrix-product peak measured in the same run, parameter updates a
+second, and the memory that one update of a pack takes at its peak. Everything is the median of
+repeats that take turns. ``--write`` puts the table into ``docs/speed.md``. The test runs a short
+form.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from eager_loops import PointwiseConvolutions, Run, eager_loop, torchebm_loop
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ebm_core import preset
+from ebm_core.data import Samples
+from ebm_core.energies import Mlp, Nonlocal, Vanilla
+from ebm_core.engine import make_engine, stack_parameters
+from ebm_core.langevin import langevin_path, noise_blocks
+from ebm_core.trainer import Trainer
+
+TABLE = Path(__file__).parents[2] / "docs" / "speed.md"
+MARKS = ("<!-- table: begin -->", "<!-- table: end -->")
+EPSILON = 0.05
+
+
+@dataclass(frozen=True)
+class Size:
+    """A network and its chains.
+
+    Attributes:
+        build: Makes a network of our own.
+        published: Makes the same network for the plain loops.
+        shape: Of one sample.
+        chains: n.
+        steps: Timed at once.
+        langevin_steps: L of an update.
+    """
+
+    build: Callable[[], nn.Module]
+    published: Callable[[nn.Module], nn.Module]
+    shape: tuple[int, ...]
+    chains: int
+    steps: int
+    langevin_steps: int
+
+
+def _same(module: nn.Module) -> nn.Module:
+    return module
+
+
+SIZES = {
+    "toy": Size(lambda: Mlp(2, (32, 64, 64, 64)), PointwiseConvolutions, (2, 1, 1), 100, 200, 100),
+    "mlp": Size(lambda: Mlp(64, (96, 96)), _same, (1, 8, 8), 64, 200, 30),
+    "vanilla": Size(lambda: Vanilla(3, 32), _same, (3, 32, 32), 100, 4, 4),
+    "nonlocal": Size(lambda: Nonlocal(3, 32), _same, (3, 32, 32), 100, 4, 4),
+}
+MEMBERS = {
+    "toy": (1, 2, 4, 8, 16, 32, 64),
+    "mlp": (1, 2, 4, 8, 16, 32, 64),
+    "vanilla": (1, 2, 4),
+    "nonlocal": (1, 2, 4),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table; seconds are those of one Langevin step and member."""
+
+    size: str
+    members: int
+    seconds: float
+    eager: float
+    torchebm: float
+    flops: float
+    peak: float
+    updates: float
+    megabytes: float
+
+    def cells(self) -> list[str]:
+        def times(other: float) -> str:
+            return "–" if math.isnan(other) else f"{other / self.seconds:.1f}×"
+
+        return [
+            self.size,
+            str(self.members),
+            f"{self.seconds * 1e6:,.0f}",
+            f"{self.eager * 1e6:,.0f}",
+            times(self.eager),
+            times(self.torchebm),
+            f"{self.flops / self.seconds / self.peak:.0%}",
+            f"{self.updates:,.3g}",
+            f"{self.megabytes:,.0f}",
+        ]
+
+
+HEADER = (
+    "size",
+    "M",
+    "µs a step and member",
+    "eager loop, µs",
+    "over eager",
+    "over torchebm",
+    "of the peak",
+    "updates/s, all members",
+    "MB an update",
+)
+
+
+def synchronized(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds that a call takes, the work of the device included."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def medians(
+    runs: dict[str, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[str, float]:
+    """Median seconds of each; they take turns, so that a slow moment of the machine hits all."""
+    for run in runs.values():
+        run()
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            found[name].append(synchronized(run, device))
+    return {name: statistics.median(seconds) for name, seconds in found.items()}
+
+
+def matmul_peak(device: torch.device, repeats: int = 7) -> float:
+    """Floating-point operations a second of a large float32 matrix product."""
+    n = 1024 if device.type == "cpu" else 8192
+    a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
+    return 2 * n**3 / medians({"": lambda: a @ b}, repeats, device)[""]
+
+
+def flops_of(module: nn.Module, x: Tensor) -> float:
+    """Of matrix products and convolutions in one input gradient."""
+    module.requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        module(x.clone().requires_grad_()).sum().backward()
+    module.requires_grad_(True)
+    return float(counter.get_total_flops())
+
+
+def our_loop(modules: Sequence[nn.Module], x: Tensor) -> Run:
+    """The engine's path of a pack, noise drawn as in training."""
+    engine = make_engine(modules[0], len(modules))
+    parameters = stack_parameters(modules)
+    epsilon = torch.full((len(modules),), EPSILON, device=x.device)
+    generators = [torch.Generator(x.device).manual_seed(m) for m in range(len(modules))]
+
+    def run(x: Tensor, steps: int) -> Tensor:
+        each = [noise_blocks(steps, tuple(x.shape[1:]), g, x.dtype) for g in generators]
+        noise = (torch.stack(blocks, dim=1) for blocks in zip(*each, strict=True))
+        with torch.no_grad():
+            return langevin_path(engine.input_gradient(parameters), x, epsilon, noise)[0]
+
+    return run
+
+
+def a_trainer(size: Size, members: int, device: torch.device) -> Trainer:
+    """Real updates at these sizes, on samples of noise: what they learn does not matter here."""
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randn(512, *size.shape, generator=generator) * 0.5
+    config = preset(
+        "digits",
+        epsilon=EPSILON,
+        gamma_0=1e-6,
+        batch_size=size.chains,
+        langevin_steps=size.langevin_steps,
+        bank_size=1024,
+        updates=100_000,
+        window=1_000,
+        device=str(device),
+    )
+    configs = [config.with_(seed=seed) for seed in range(members)]
+    return Trainer(configs, energy=size.build, dataset=Samples(samples))
+
+
+def update_cost(
+    size: Size, members: int, repeats: int, device: torch.device
+) -> tuple[float, float]:
+    """Updates a second of all members, and the peak of memory above what it was before, MB."""
+    trainer = a_trainer(size, members, device)
+    few = max(1, round(20 / members)) if size.chains * math.prod(size.shape) < 10_000 else 1
+    peak = Peak(device)
+    trainer.run(few)
+    megabytes = peak.megabytes()
+    seconds = medians({"": lambda: trainer.run(few)}, repeats, device)[""]
+    return few * members / seconds, megabytes
+
+
+class Peak:
+    """Highest memory of this process, or of the device, since the object was made."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self.before = torch.cuda.memory_allocated(device)
+        elif (reset := Path("/proc/self/clear_refs")).exists():
+            reset.write_text("5")
+            self.before = self._status("VmRSS")
+
+    def megabytes(self) -> float:
+        """NaN where the system does not tell."""
+        if self.device.type == "cuda":
+            return (torch.cuda.max_memory_allocated(self.device) - self.before) / 1e6
+        return (self._status("VmHWM") - self.before) / 1e3 if hasattr(self, "before") else math.nan
+
+    @staticmethod
+    def _status(name: str) -> int:
+        text = Path("/proc/self/status").read_text()
+        return int(text.split(f"{name}:")[1].split()[0])
+
+
+def measure(
+    name: str, members: Sequence[int], repeats: int, device: torch.device, peak: float
+) -> list[Line]:
+    """The rows of one size."""
+    size = SIZES[name]
+    torch.manual_seed(0)
+    modules = [size.build().to(device) for _ in range(max(members))]
+    x = 0.5 * torch.randn(max(members), size.chains, *size.shape, device=device)
+    plain = size.published(modules[0]).to(device)
+    flops = flops_of(plain, x[0])
+    eager, torchebm = eager_loop(plain, EPSILON), torchebm_loop(modules[0], EPSILON, device)
+    runs: dict[str, Callable[[], object]] = {"eager": lambda: eager(x[0], size.steps)}
+    if torchebm is not None:
+        runs["torchebm"] = lambda: torchebm(x[0], size.steps)
+    for m in members:
+        run = our_loop(modules[:m], x[:m])
+        runs[str(m)] = lambda run=run, m=m: run(x[:m], size.steps)  # type: ignore[misc]
+    seconds = medians(runs, repeats, device)
+    lines = []
+    for m in members:
+        updates, megabytes = update_cost(size, m, repeats, device)
+        lines.append(
+            Line(
+                size=name,
+                members=m,
+                seconds=seconds[str(m)] / size.steps / m,
+                eager=seconds["eager"] / size.steps,
+                torchebm=seconds.get("torchebm", math.nan) / size.steps,
+                flops=flops,
+                peak=peak,
+                updates=updates,
+                megabytes=megabytes,
+            )
+        )
+    return lines
+
+
+def table(lines: Sequence[Line]) -> str:
+    """The rows in Markdown."""
+    rows = [HEADER, ["---"] * len(HEADER), *(line.cells() for line in lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def machine(device: torch.device, threads: int) -> str:
+    """What the figures were measured on."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = next((ln.split(":")[1].strip() for ln in text.splitlines() if "model name" in ln), "")
+    kind = model or platform.processor()
+    return f"{kind}, {threads} thread(s), torch {torch.__version__.split('+')[0]}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measures the Langevin loop beside others.")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--members", nargs="+", type=int, help="default: by the size")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--write", action="store_true", help=f"put the table into {TABLE.name}")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    peak = matmul_peak(given.device)
+    lines: list[Line] = []
+    for name in given.sizes:
+        members = given.members or MEMBERS[name]
+        lines += measure(name, members, given.repeats, given.device, peak)
+    where = machine(given.device, given.threads)
+    text = f"{where}: float32 matrix products {peak / 1e9:.0f} GFLOP/s.\n\n{table(lines)}"
+    print(text)
+    if given.write:
+        old = TABLE.read_text() if TABLE.exists() else f"# Speed\n\n{MARKS[0]}\n{MARKS[1]}\n"
+        before, rest = old.split(MARKS[0])
+        TABLE.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+
+
+def test_the_engine_is_faster_than_an_eager_loop() -> None:
+    # other tests share the cores with this short form; the limits are far below what is measured
+    (toy,) = measure("toy", [8], repeats=3, device=torch.device("cpu"), peak=math.nan)
+    assert toy.eager / toy.seconds > 2
+
+
+if __name__ == "__main__":
+    main()
