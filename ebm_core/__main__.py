@@ -70,6 +70,11 @@ def _train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="change the configuration, e.g. epsilon=0.1 data.size=16",
     )
     parser.add_argument(
+        "--engine",
+        choices=("auto", "reference"),
+        help="how members are run: by the path that suits (default), or by plain autograd",
+    )
+    parser.add_argument(
         "--out", metavar="FOLDER", help="where results go; a new folder under runs/ by default"
     )
     parser.add_argument("--resume", metavar="CHECKPOINT", help="go on from this checkpoint")

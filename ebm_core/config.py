@@ -59,7 +59,7 @@ MEMBER_FIELDS = frozenset(
 )
 
 # Half the square of any less is no normal number.
-_LEAST_EPSILON = {"float32": 1e-18, "float64": 1e-153}
+_LEAST_EPSILON = {"float32": 1e-18, "tf32": 1e-18, "bfloat16": 1e-18, "float64": 1e-153}
 
 
 def _factor_or_auto(value: Any) -> Any:
@@ -102,7 +102,8 @@ class TrainConfig(Section):
         updates: Parameter updates of the whole training.
         seed: Source of every random number of this training.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:K``.
-        precision: Arithmetic of the training.
+        precision: Arithmetic of the training; with ``tf32`` (on a GPU) and ``bfloat16`` that of
+            the gradients along the Langevin path, all else staying float32.
         init_scale: Factor on F at initialization, applied to the last layer (appendix A). ``auto``
             for the power of two that brings r of the first update between a tenth of the low end
             of the band and its high end.
@@ -131,7 +132,7 @@ class TrainConfig(Section):
     updates: PositiveInt = 10_000
     seed: int = Field(default=0, ge=0, lt=2**31)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    precision: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
     init_scale: InitScale = 1.0
     band: Band = Band()
     window: int = Field(default=2_000, ge=20)
@@ -209,7 +210,8 @@ def _temperature_is_a_number(config: TrainConfig) -> Iterator[Problem]:
     least = _LEAST_EPSILON[config.precision]
     if config.epsilon < least:
         rule = f"must be at least {least:g}, since its square must not vanish in"
-        yield Problem("epsilon", f"{rule} {config.precision}", config.epsilon)
+        type_name = "float64" if config.precision == "float64" else "float32"
+        yield Problem("epsilon", f"{rule} {type_name}", config.epsilon)
 
 
 def _law_has_density(config: TrainConfig) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm_core import chains
 from ebm_core.config import TrainConfig
 from ebm_core.data import Dataset, positive_samples
-from ebm_core.langevin import noise_blocks
+from ebm_core.langevin import Noise
 from ebm_core.randomness import Stream, generator
 
 
@@ -22,13 +22,13 @@ class Draw(NamedTuple):
         positive: Noised data, shape (n, *shape).
         start: Where the chains start, same shape.
         slots: Which bank states these are, shape (n,); None without a bank.
-        noise: Blocks of standard normal numbers for the path.
+        noise: Source of the noise of the path.
     """
 
     positive: Tensor
     start: Tensor
     slots: Tensor | None
-    noise: Iterator[Tensor]
+    noise: Noise
 
 
 def initial_states(config: TrainConfig, dataset: Dataset, like: Tensor) -> Tensor:
@@ -69,8 +69,8 @@ def draw_update(config: TrainConfig, dataset: Dataset, states: Tensor, update: i
             start = chains.reinitialize(start, anew, config.reinit_share, rng)
     else:
         start = _fresh(config, config.chain_start, n, dataset, rng, dtype)
-    noise = noise_blocks(config.langevin_steps, tuple(start.shape), rng, dtype)
-    return Draw(positive, start, slots, noise)
+    # what is left of the chains' random numbers is the noise of their path
+    return Draw(positive, start, slots, partial(Tensor.normal_, generator=rng))
 
 
 def _fresh(

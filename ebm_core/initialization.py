@@ -15,7 +15,6 @@ from ebm_core.draws import draw_update
 from ebm_core.energies import build_energy, check_energy, scale_output
 from ebm_core.engine import make_engine, module_with, stack_parameters
 from ebm_core.errors import EnergyError
-from ebm_core.langevin import langevin_path
 from ebm_core.randomness import Stream, generator
 from ebm_core.verdict import band_scale
 
@@ -105,10 +104,9 @@ def first_magnitude(
     """
     draw = draw_update(config, dataset, states, 0)
     epsilon = torch.tensor([config.epsilon], dtype=states.dtype, device=states.device)
-    with torch.no_grad():
-        gradient = make_engine(module, 1).input_gradient(stack_parameters([module]))
-        noise = (block.unsqueeze(1) for block in draw.noise)
-        _, path = langevin_path(gradient, draw.start.unsqueeze(0), epsilon, noise)
+    engine = make_engine(module, 1, precision=config.precision)
+    start, steps = draw.start.unsqueeze(0), config.langevin_steps
+    _, path = engine.short_run(stack_parameters([module]), start, epsilon, [draw.noise], steps)
     return float(path.gradient_magnitude.mean())
 
 

@@ -6,7 +6,7 @@ Array functions only: they know no network, no data set and no configuration.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,10 +14,15 @@ from torch import Tensor
 
 Gradient = Callable[[Tensor], Tensor]
 Energy = Callable[[Tensor], Tensor]
+# Fills a tensor of shape (b, n, *shape) with the next standard normal numbers of one member.
+Noise = Callable[[Tensor], object]
+# As `langevin_steps`.
+Advance = Callable[[Gradient, Tensor, Tensor, Tensor, Tensor], Tensor]
 
-# Numbers drawn at a time: bounds memory, and depends on nothing but the shape of the chains of one
-# member, so that neither the size of a pack nor that of the machine changes the noise.
-_NOISE_BLOCK = 1 << 20
+# Numbers drawn at a time for one member: few megabytes for a pack on a CPU, where more of them are
+# no faster, and few launches on a GPU. That depends on nothing else but the shape of the chains of
+# one member, so that the size of a pack does not change the noise.
+_NOISE_BLOCK = {"cpu": 1 << 16, "cuda": 1 << 20}
 
 
 class PathInfo(NamedTuple):
@@ -46,18 +51,80 @@ class LangevinInfo(NamedTuple):
     energies: Tensor
 
 
+def noise_steps(shape: Sequence[int], device: torch.device) -> int:
+    """For how many steps noise is drawn at a time, b.
+
+    Args:
+        shape: Of the chains of one member, (n, *shape).
+        device: Where they are.
+    """
+    return max(1, _NOISE_BLOCK[device.type] // max(1, math.prod(shape)))
+
+
 def noise_blocks(
     steps: int, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype
 ) -> Iterator[Tensor]:
     """Standard normal noise for a path, in blocks of shape (b, *shape) that sum to `steps`."""
-    block = max(1, _NOISE_BLOCK // max(1, math.prod(shape)))
+    block = noise_steps(shape, generator.device)
     for start in range(0, steps, block):
         size = (min(block, steps - start), *shape)
         yield torch.empty(size, dtype=dtype, device=generator.device).normal_(generator=generator)
 
 
+def pack_noise(
+    sources: Sequence[Noise], steps: int, shape: Sequence[int], like: Tensor
+) -> Iterator[Tensor]:
+    """Standard normal noise for the path of a pack, member by member the same as `noise_blocks`.
+
+    Args:
+        sources: One a member.
+        steps: L.
+        shape: Of the chains of one member, (n, *shape).
+        like: Gives device and type.
+
+    Yields:
+        Blocks of shape (b, M, n, *shape); each is gone when the next one is asked for.
+    """
+    block = min(steps, noise_steps(shape, like.device))
+    # one member after the other in memory: numbers are drawn in bulk into what is contiguous only
+    buffer = like.new_empty(len(sources), block, *shape)
+    for start in range(0, steps, block):
+        size = min(block, steps - start)
+        for source, own in zip(sources, buffer, strict=True):
+            source(own[:size])
+        yield buffer[:, :size].transpose(0, 1)
+
+
+def langevin_steps(
+    gradient: Gradient, x: Tensor, kicks: Tensor, total: Tensor, squared: Tensor
+) -> Tensor:
+    """A few steps of a path: the program that is compiled, or captured, as a whole.
+
+    Args:
+        gradient: Input gradient of F.
+        x: States, shape (M, n, *shape).
+        kicks: Noise times epsilon, shape (b, M, n, *shape).
+        total: Sum of ``|grad F|`` so far, shape (M, n); added to.
+        squared: Sum of its squares so far, shape (M, n); added to.
+
+    Returns:
+        New states.
+    """
+    for kick in kicks:
+        slope = gradient(x)
+        magnitude = torch.linalg.vector_norm(slope.flatten(2), dim=2)
+        total += magnitude
+        squared.addcmul_(magnitude, magnitude)
+        x = torch.sub(kick, slope).add_(x)
+    return x
+
+
 def langevin_path(
-    gradient: Gradient, x: Tensor, epsilon: Tensor, noise: Iterable[Tensor]
+    gradient: Gradient,
+    x: Tensor,
+    epsilon: Tensor,
+    noise: Iterable[Tensor],
+    advance: Advance = langevin_steps,
 ) -> tuple[Tensor, PathInfo]:
     r"""Short-run chains of all members, unadjusted.
 
@@ -69,6 +136,7 @@ def langevin_path(
         epsilon: Noise sd of each member, shape (M,), units of x.
         noise: Blocks of standard normal numbers, each (b, M, n, *shape); they are overwritten.
             One step is made for each entry, so the blocks set the length L.
+        advance: Makes the steps of one block, as `langevin_steps` does.
 
     Returns:
         New states, and the path means of the gradient magnitude, each of shape (M, n).
@@ -84,12 +152,7 @@ def langevin_path(
     steps = 0
     for block in noise:
         block *= scale
-        for kick in block:
-            slope = gradient(x)
-            magnitude = torch.linalg.vector_norm(slope.flatten(2), dim=2)
-            total += magnitude
-            squared.addcmul_(magnitude, magnitude)
-            x = torch.sub(kick, slope).add_(x)
+        x = advance(gradient, x, block, total, squared)
         steps += len(block)
     if steps == 0:
         raise ValueError("a Langevin path needs at least one step")

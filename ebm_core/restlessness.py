@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ebm_core.compaction import Rows
+
 # Updates from one look to the next. After 5 little has changed that chains do not follow, and 100
 # leave few looks; restlessness over 25 told best which long chains depart.
 INTERVAL = 25
@@ -55,21 +57,31 @@ class Looks:
         self.last: dict[str, Tensor] = {}
 
     def look(
-        self, update: int, states: Tensor, energies: Tensor, energy: Callable[[Tensor], Tensor]
+        self,
+        update: int,
+        states: Tensor,
+        energies: Tensor,
+        energy: Callable[[Tensor], Tensor],
+        rows: Rows,
     ) -> Tensor:
-        """Restlessness since the last look, shape (M,); NaN between the looks.
+        """Restlessness since the last look, shape (K,); NaN between the looks.
 
         Args:
             update: Its index.
-            states: Chains after their path, shape (M, n, *shape).
-            energies: F of them, shape (M, n).
+            states: Chains after their path, shape (K, n, *shape).
+            energies: F of them, shape (K, n).
             energy: F as it is now, of states like these.
+            rows: The K members that these belong to; at the first look, all.
         """
         nothing = energies.new_full(energies.shape[:1], math.nan)
         if update % INTERVAL:
             return nothing
-        before, self.last = self.last, {"states": states, "energies": energies}
-        return restlessness(before["energies"], energy(before["states"])) if before else nothing
+        before = rows.of(self.last)
+        # copies: parts of what is kept here change in place
+        now = {"states": states.clone(), "energies": energies.clone()}
+        found = restlessness(before["energies"], energy(before["states"])) if before else nothing
+        self.last = rows.put(self.last, now)
+        return found
 
 
 def total_variance(x: Tensor) -> float:

@@ -1,15 +1,114 @@
-"""States of a trainer as trees of tensors: moved, thinned to one member, refused if foreign."""
+"""States of a trainer as trees of tensors: taken, put back, read; refused if foreign."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ebm_core.config import TrainConfig
+from ebm_core import checkpoint
+from ebm_core.config import TrainConfig, make_config
+from ebm_core.engine import Engine
 from ebm_core.errors import CheckpointError
+from ebm_core.restlessness import Looks
+from ebm_core.vitals import Vitals
+
+# What a state holds.
+STATE_KEYS = (
+    "configs",
+    "engine_path",
+    "update",
+    "seconds",
+    "init_factors",
+    "parameters",
+    "moments",
+    "states",
+    "vitals",
+    "records",
+    "look",
+)
+
+
+class Parts(Protocol):
+    """What a trainer is made of, as far as it changes or says what may go on from its state."""
+
+    configs: list[TrainConfig]
+    device: torch.device
+    module: nn.Module
+    engine: Engine
+    update: int
+    seconds: float
+    init_factors: Tensor
+    parameters: dict[str, Tensor]
+    moments: dict[str, dict[str, Tensor]]
+    states: Tensor
+    vitals: Vitals
+    records: Tensor
+    looks: Looks
+
+    def engine_of(self, path: str) -> Engine:
+        """The engine of a path that was chosen before."""
+        ...
+
+
+def taken(trainer: Parts, member: int | None = None) -> dict[str, Any]:
+    """All that a training needs to go on exactly, or all that one member needs to go on alone.
+
+    Random numbers are functions of seed and update, so that the count of updates is all that there
+    is to keep of them. Which members are computed is a function of when others were stopped.
+    """
+    pick = slice(None) if member is None else slice(member, member + 1)
+    configs = trainer.configs[pick]
+    return {
+        "configs": dumped(configs),
+        "engine_path": trainer.engine.path,
+        "update": trainer.update,
+        "seconds": trainer.seconds / len(trainer.configs) * len(configs),
+        "init_factors": picked(trainer.init_factors, pick),
+        "parameters": picked(trainer.parameters, pick),
+        "moments": picked(trainer.moments, pick),
+        "states": picked(trainer.states, pick),
+        "vitals": trainer.vitals.state(pick),
+        "records": trainer.records[:, : trainer.update, pick].clone(),
+        "look": picked(trainer.looks.last, pick),
+    }
+
+
+def put_back(trainer: Parts, state: Mapping[str, Any]) -> None:
+    """Makes a trainer go on from what `taken` gave.
+
+    Raises:
+        CheckpointError: If it belongs to other configurations or another network.
+    """
+    refuse_foreign(state, trainer.configs, trainer.parameters)
+    state = moved(state, trainer.device)
+    trainer.engine = trainer.engine_of(state["engine_path"])
+    trainer.update, trainer.seconds = state["update"], state["seconds"]
+    trainer.init_factors = state["init_factors"]
+    trainer.parameters, trainer.moments = state["parameters"], state["moments"]
+    trainer.states, trainer.looks.last = state["states"], state["look"]
+    trainer.vitals.load_state(state["vitals"])
+    trainer.records.fill_(torch.nan)
+    trainer.records[:, : trainer.update] = state["records"]
+
+
+def read(path: str | Path, device: str | None = None) -> tuple[list[TrainConfig], dict[str, Any]]:
+    """A state from a file, and the configurations of its members.
+
+    Args:
+        path: As written by `checkpoint.save`.
+        device: To go on elsewhere than where the training ran.
+
+    Raises:
+        CheckpointError: If the file is unreadable or incomplete, or holds something else.
+    """
+    state = checkpoint.load(path, keys=STATE_KEYS)
+    change = {} if device is None else {"device": device}
+    state["configs"] = [{**values, **change} for values in state["configs"]]
+    return [make_config(values, source=str(path)) for values in state["configs"]], state
 
 
 def picked(tree: Any, members: slice) -> Any:

@@ -13,53 +13,47 @@ import torch
 from torch import Tensor, nn
 
 from ebm_core import checkpoint, objective, snapshot
-from ebm_core.config import TrainConfig, file_problems, make_config, pack_problems
+from ebm_core.compaction import Rows, chosen, computed_members
+from ebm_core.config import TrainConfig, file_problems, pack_problems
 from ebm_core.data import Dataset, load_data
-from ebm_core.device import resolve_device
+from ebm_core.device import check_precision, resolve_device
 from ebm_core.draws import Draw, draw_update, initial_states
 from ebm_core.energies import scale_output
-from ebm_core.engine import Looped, make_engine, module_with, probe, stack_parameters
+from ebm_core.engine import (
+    Engine,
+    arithmetic,
+    choose_engine,
+    make_engine,
+    module_with,
+    stack_parameters,
+    state_dtype,
+)
 from ebm_core.errors import ConfigError
 from ebm_core.initialization import EnergySource, initial_factor, initial_module
-from ebm_core.langevin import langevin_path
+from ebm_core.learning import Moments, Rates, difference, learn
 from ebm_core.matched import MatchedGradient, matched_gradient
 from ebm_core.randomness import Stream, generator
 from ebm_core.restlessness import Looks, total_variance
 from ebm_core.result import RunResult, Series, judge
-from ebm_core.schedule import learning_rate
-from ebm_core.verdict import Thresholds, collapse_update
-from ebm_core.vitals import Limits, Vitals
+from ebm_core.snapshot import STATE_KEYS
+from ebm_core.verdict import collapse_update
+from ebm_core.vitals import Vitals, limits_of
 
 __all__ = ["STATE_KEYS", "EnergySource", "Trainer"]
 
-# States further out than this many times the extent of the data are lost.
-STATE_LIMIT = 100.0
-# So are gradients this many times as long as the data are wide; those of healthy trainings were
-# seen to stay under 0.1 (docs/breakdown.md).
-GRADIENT_LIMIT = 10.0
 # A collapse is looked for at multiples of this many updates.
 COLLAPSE_INTERVAL = 100
+# On an accelerator a look waits for the device, and another number of members is another program,
+# to be captured or compiled anew: there it is looked with the collapses who still lives, and those
+# stopped are left out where half of the work is saved. On a CPU steps that are made eagerly cost
+# nothing more.
+LEAST_SHARE = 0.5
 
 # Samples that tell how widely the data spread: to about 2 % in the plane; fewer do for images.
 _SPREAD_SAMPLES, _SPREAD_NUMBERS = 4096, 2**23
 
 # Numbers kept of every update: d, r, r_rms and restlessness.
 RECORDED = 4
-
-# What `Trainer.state` holds.
-STATE_KEYS = (
-    "configs",
-    "engine_path",
-    "update",
-    "seconds",
-    "init_factors",
-    "parameters",
-    "moments",
-    "states",
-    "vitals",
-    "records",
-    "look",
-)
 
 
 class Trainer:
@@ -94,26 +88,27 @@ class Trainer:
         if problems:
             raise ConfigError(problems)
         self.device = resolve_device(self.config.device)
-        self.dtype = getattr(torch, self.config.precision)
+        check_precision(self.config.precision, self.device)
+        self.dtype = state_dtype(self.config.precision)
         self.dataset = (dataset or load_data(self.config.data)).to(self.device)
         self.dimensions = math.prod(self.dataset.shape)
         self.update = 0
         self.seconds = 0.0
         self._set_constants()
         self._matched: dict[int, MatchedGradient] = {}
-        self._looks = Looks()
+        self.looks = Looks()
         like = torch.empty(0, dtype=self.dtype, device=self.device)
         self.states = torch.stack([initial_states(c, self.dataset, like) for c in self.configs])
         modules = [initial_module(c, energy, self.dataset.shape, like) for c in self.configs]
         self.init_factors = self._scale(modules)
         self.module = modules[0]
         self.parameters = stack_parameters(modules)
-        self.moments = objective.adam_state(self.parameters) if self._adam else {}
-        self.engine = make_engine(self.module, self.members, engine_path)
-        if engine_path is None and not probe(self.engine, self.parameters, self.states[:, :2]):
-            self.engine = make_engine(self.module, self.members, Looped.path)
+        adam = self.config.optimizer == "adam"
+        self.moments: Moments = objective.adam_state(self.parameters) if adam else {}
+        self.engine = self.engine_of(engine_path) if engine_path else self._choose_engine()
         shape = (RECORDED, self.config.updates, self.members)
         self.records = torch.full(shape, torch.nan, dtype=self.dtype, device=self.device)
+        self._compact()
 
     # -- set-up ----------------------------------------------------------------------------------
 
@@ -132,32 +127,15 @@ class Trainer:
         """Whether there is nothing left to do: all updates made, or every member stopped."""
         return self.update >= self.config.updates or not bool(self.alive.any())
 
-    @property
-    def _adam(self) -> bool:
-        return self.config.optimizer == "adam"
-
-    @property
-    def _persistent(self) -> bool:
-        return self.config.chain_start == "persistent"
-
     def _set_constants(self) -> None:
-        def column(values: Sequence[float], dtype: torch.dtype = torch.float64) -> Tensor:
-            return torch.tensor(values, dtype=dtype, device=self.device)
-
-        self.epsilon = column([c.epsilon for c in self.configs], self.dtype)
-        self._gamma_0 = column([c.gamma_0 for c in self.configs])
-        self._gamma_start = column([c.start_rate for c in self.configs])
-        self._anneal = column([c.anneal_updates for c in self.configs])
+        epsilon = [c.epsilon for c in self.configs]
+        self.epsilon = torch.tensor(epsilon, dtype=self.dtype, device=self.device)
+        self._rates = Rates(self.configs, self.device)
         rng = generator(0, Stream.EVALUATION, 0, self.device)
         extent = float(self.dataset.draw(256, rng).abs().max())
         samples = max(64, min(_SPREAD_SAMPLES, _SPREAD_NUMBERS // self.dimensions))
         self._data_variance = total_variance(self.dataset.draw(samples, rng))
-        extent = max(extent, self.config.start_scale)
-        limits = Limits(
-            state=STATE_LIMIT * extent,
-            gradient=GRADIENT_LIMIT * extent * math.sqrt(self.dimensions),
-            depth=Thresholds().collapse_nats * self.dimensions,
-        )
+        limits = limits_of(max(extent, self.config.start_scale), self.dimensions)
         self.vitals = Vitals(self.members, self.device, limits)
 
     def _scale(self, modules: Sequence[nn.Module]) -> Tensor:
@@ -170,98 +148,94 @@ class Trainer:
             scale_output(module, factors[-1])
         return torch.tensor(factors, dtype=torch.float64, device=self.device)
 
+    def engine_of(self, path: str) -> Engine:
+        """The engine of a path that was chosen before."""
+        return make_engine(self.module, self.members, path, self.config.precision)
+
+    def _choose_engine(self) -> Engine:
+        config, chains = self.config, self.states[:, : self.config.batch_size]
+        steps = config.updates * config.langevin_steps
+        return choose_engine(self.module, self.parameters, chains, steps, config.precision)
+
     # -- training --------------------------------------------------------------------------------
 
     def learning_rates(self, updates: Tensor | int) -> Tensor:
         """gamma_0(t) of every member at some updates: shape (M,), or (t, M) for shape (t, 1)."""
-        return learning_rate(updates, self._gamma_0, self._gamma_start, self._anneal)
+        return self._rates.at(updates)
 
     def run(self, updates: int) -> None:
         """Makes up to this many updates; stops before where no member is left."""
         started = time.perf_counter()
         last = min(self.update + updates, self.config.updates)
-        # On a CPU looking costs nothing; elsewhere every look waits for the device.
-        interval = 1 if self.device.type == "cpu" else COLLAPSE_INTERVAL
-        while self.update < last:
-            self._one_update()
-            if self.update % COLLAPSE_INTERVAL == 0:
-                self._stop_collapsed()
-            if self.update % interval == 0 and not bool(self.alive.any()):
-                break
+        with arithmetic("float32", self.device):
+            while self.update < last and self._rows.members:
+                compact = self._one_update()
+                if self.update % COLLAPSE_INTERVAL == 0:
+                    self._stop_collapsed()
+                    compact = True
+                if compact:
+                    self._compact()
         self.seconds += time.perf_counter() - started
 
-    def _one_update(self) -> None:
+    @property
+    def _on_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
+    def _compact(self) -> None:
+        """Finds the members that the next update computes: nobody waits for those stopped."""
+        cheap = self._on_cpu and not self.engine.fixed_shapes
+        rule = (1, 1.0) if cheap else (COLLAPSE_INTERVAL, LEAST_SHARE)
+        members = computed_members(self.vitals.stopped_at.tolist(), self.update, *rule)
+        self._rows = Rows(members, self.members, self.device)
+
+    def _one_update(self) -> bool:
+        """Whether it is known that a member was stopped: without waiting, on a CPU alone."""
+        rows = self._rows
         draws = [
-            draw_update(config, self.dataset, states, self.update)
-            for config, states in zip(self.configs, self.states, strict=True)
+            draw_update(self.configs[member], self.dataset, self.states[member], self.update)
+            for member in rows.members
         ]
         positive = torch.stack([draw.positive for draw in draws])
         start = torch.stack([draw.start for draw in draws])
-        noise = (
-            torch.stack(blocks, dim=1) for blocks in zip(*(d.noise for d in draws), strict=True)
-        )
+        parameters, moments = rows.of(self.parameters), rows.of(self.moments)
+        epsilon = rows.of(self.epsilon)
+        noise, steps = [draw.noise for draw in draws], self.config.langevin_steps
+        negative, path = self.engine.short_run(parameters, start, epsilon, noise, steps)
+        d, gradients, energies = difference(self.engine, parameters, positive, negative, epsilon)
+        rate = rows.of(self._rates.during(self.update)).to(self.dtype)
         with torch.no_grad():
-            gradient = self.engine.input_gradient(self.parameters)
-            negative, path = langevin_path(gradient, start, self.epsilon, noise)
-        d, gradients, energies = self._difference(positive, negative)
-        r = path.gradient_magnitude.mean(1)
-        with torch.no_grad():
-            parameters, moments = self._learn(gradients)
+            learned = learn(parameters, moments, gradients, rate, epsilon, self.update + 1)
+            r = path.gradient_magnitude.mean(1)
             r_rms = path.squared_gradient.mean(1).sqrt()
-            energy = partial(self.engine.energy, self.parameters)
-            restless = self._looks.look(self.update, negative, energies, energy)
+            energy = partial(self.engine.energy, parameters)
+            restless = self.looks.look(self.update, negative, energies, energy, rows)
             self._record(d, r, r_rms, restless)
-            self.vitals.examine(self.update, d, r, start, negative, parameters)
-            self._accept(parameters, moments)
-            self._keep(
-                torch.where(objective.per_member(self.alive, start), negative, start), draws
-            )
+            self.vitals.examine(self.update, d, r, start, negative, learned[0], rows)
+            living: Tensor = rows.of(self.alive)
+            lost = self._on_cpu and not bool(living.all())
+            # to choose takes copies, and is needed where somebody was lost or nobody looks
+            alive = living if lost or not self._on_cpu else None
+            self.parameters = rows.put(self.parameters, chosen(alive, learned[0], parameters))
+            self.moments = rows.put(self.moments, chosen(alive, learned[1], moments))
+            self._keep(negative, draws, alive)
         self.update += 1
-
-    def _difference(
-        self, positive: Tensor, negative: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """d; the parameter gradient of mean F(data) - mean F(chains); and F of the chains."""
-        leaves = {n: p.detach().requires_grad_() for n, p in self.parameters.items()}
-        energies = self.engine.energy(leaves, torch.cat([positive, negative], dim=1))
-        low, high = torch.split(energies, [positive.shape[1], negative.shape[1]], dim=1)
-        difference = low.mean(1) - high.mean(1)
-        # members share nothing, so that the gradient of the sum is each member's own
-        gradients = torch.autograd.grad(difference.sum(), list(leaves.values()))
-        low, high = low.detach(), high.detach()
-        d = objective.energy_difference(low, high, self.epsilon)
-        return d, dict(zip(leaves, gradients, strict=True)), high
-
-    def _learn(self, gradients: dict[str, Tensor]) -> tuple[dict[str, Tensor], Any]:
-        rate = self.learning_rates(self.update).to(self.dtype)
-        if not self._adam:
-            return objective.sgd_step(self.parameters, gradients, rate), {}
-        # Adam follows the loss d itself; the factor matters to its stabilizer alone
-        scale = 2 / self.epsilon.square()
-        of_d = {
-            name: value * objective.per_member(scale, value) for name, value in gradients.items()
-        }
-        return objective.adam_step(self.parameters, of_d, rate, self.moments, self.update + 1)
+        return lost
 
     def _record(self, *values: Tensor) -> None:
-        self.records[:, self.update] = torch.where(self.alive, torch.stack(values), torch.nan)
+        rows, found = self._rows, torch.stack(values)
+        found = torch.where(rows.of(self.alive), found, torch.nan)
+        self.records[:, self.update].index_copy_(1, rows.index, found)
 
-    def _accept(self, parameters: dict[str, Tensor], moments: Any) -> None:
-        def keep(new: Tensor, old: Tensor) -> Tensor:
-            return torch.where(objective.per_member(self.alive, new), new, old)
-
-        self.parameters = {n: keep(p, self.parameters[n]) for n, p in parameters.items()}
-        self.moments = {
-            moment: {n: keep(p, self.moments[moment][n]) for n, p in values.items()}
-            for moment, values in moments.items()
-        }
-
-    def _keep(self, states: Tensor, draws: Sequence[Draw]) -> None:
-        if not self._persistent:
-            self.states = states
+    def _keep(self, negative: Tensor, draws: Sequence[Draw], alive: Tensor | None) -> None:
+        rows = self._rows
+        slots = [draw.slots for draw in draws if draw.slots is not None]
+        if not slots:
+            self.states = rows.put(self.states, chosen(alive, negative, rows.of(self.states)))
             return
-        for member, draw in enumerate(draws):
-            self.states[member, draw.slots] = states[member]
+        at = rows.index[:, None], torch.stack(slots)
+        if alive is not None:
+            negative = chosen(alive, negative, self.states[at])
+        self.states[at] = negative
 
     def _stop_collapsed(self) -> None:
         for member in torch.nonzero(self.alive).flatten().tolist():
@@ -341,25 +315,8 @@ class Trainer:
     # -- checkpoints -----------------------------------------------------------------------------
 
     def state(self, member: int | None = None) -> dict[str, Any]:
-        """All that a training needs to go on exactly, or all that one member needs to go on alone.
-
-        Random numbers are functions of seed and update, so that the count of updates is all that
-        there is to keep of them.
-        """
-        pick = slice(None) if member is None else slice(member, member + 1)
-        return {
-            "configs": snapshot.dumped(self.configs[pick]),
-            "engine_path": self.engine.path,
-            "update": self.update,
-            "seconds": self.seconds / self.members * len(self.configs[pick]),
-            "init_factors": snapshot.picked(self.init_factors, pick),
-            "parameters": snapshot.picked(self.parameters, pick),
-            "moments": snapshot.picked(self.moments, pick),
-            "states": snapshot.picked(self.states, pick),
-            "vitals": self.vitals.state(pick),
-            "records": self.records[:, : self.update, pick].clone(),
-            "look": snapshot.picked(self._looks.last, pick),
-        }
+        """All that a training, or one of its members alone, needs to go on; see `snapshot`."""
+        return snapshot.taken(self, member)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Goes on from what `state` gave.
@@ -367,15 +324,8 @@ class Trainer:
         Raises:
             CheckpointError: If it belongs to other configurations or another network.
         """
-        snapshot.refuse_foreign(state, self.configs, self.parameters)
-        state = snapshot.moved(state, self.device)
-        self.engine = make_engine(self.module, self.members, state["engine_path"])
-        self.update, self.seconds = state["update"], state["seconds"]
-        self.init_factors = state["init_factors"]
-        self.parameters, self.moments = state["parameters"], state["moments"]
-        self.states, self.records[:, : self.update] = state["states"], state["records"]
-        self._looks.last = state["look"]
-        self.vitals.load_state(state["vitals"])
+        snapshot.put_back(self, state)
+        self._compact()
 
     def save(self, path: str | Path, member: int | None = None) -> Path:
         """Writes a checkpoint of the pack, or of one member; see `state`."""
@@ -400,10 +350,7 @@ class Trainer:
         Raises:
             CheckpointError: If the file is unreadable or incomplete, or holds something else.
         """
-        state = checkpoint.load(path, keys=STATE_KEYS)
-        change = {} if device is None else {"device": device}
-        state["configs"] = [{**values, **change} for values in state["configs"]]
-        configs = [make_config(values, source=str(path)) for values in state["configs"]]
+        configs, state = snapshot.read(path, device)
         trainer = cls(configs, energy, dataset, state["engine_path"])
         trainer.load_state(state)
         return trainer

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ebm_core.assessment import Divergence, Verdict
 from ebm_core.breakdown import REASONABLE
-from ebm_core.snapshot import picked
+from ebm_core.compaction import Rows
+from ebm_core.verdict import Thresholds
 
 # What stops a member; those seen at once are looked for in this order.
 CAUSES = (
@@ -29,6 +31,11 @@ COLLAPSED = len(CAUSES) - 1
 # What these make of a training; the others diverged.
 _VERDICTS: dict[int, Verdict] = {6: "unassessed", 7: "unassessed", COLLAPSED: "collapsed"}
 
+# States further out than this many times the extent of the data are lost.
+STATE_LIMIT = 100.0
+# So are gradients this many times as long as the data are wide; those of healthy trainings were
+# seen to stay under 0.1 (docs/breakdown.md).
+GRADIENT_LIMIT = 10.0
 # A member that breaks off with d deep below 0 for as many updates collapsed. Measured on digits:
 # collapses show 6 (Adam 0.03) to 60 (Adam 0.001), steps of SGD that are too long 0 or 1.
 DEEP_UPDATES = 5
@@ -54,6 +61,20 @@ class Limits(NamedTuple):
     depth: float
 
 
+def limits_of(extent: float, dimensions: int) -> Limits:
+    """What is reasonable for data of this extent, units of x, and this many dimensions."""
+    return Limits(
+        state=STATE_LIMIT * extent,
+        gradient=GRADIENT_LIMIT * extent * math.sqrt(dimensions),
+        depth=Thresholds().collapse_nats * dimensions,
+    )
+
+
+def _largest(x: Tensor) -> Tensor:
+    """Largest size of a number of each member, (M, ...) to (M,); NaN if one of them is."""
+    return x.reshape(len(x), -1).abs().amax(1)
+
+
 class Vitals:
     """Life of the members of a pack, kept on the device: looking at an update costs no host sync.
 
@@ -73,6 +94,7 @@ class Vitals:
 
     def __init__(self, members: int, device: torch.device, limits: Limits) -> None:
         self.limits = limits
+        self._everyone = Rows(range(members), members, device)
         self.alive = torch.ones(members, dtype=torch.bool, device=device)
         self.stopped_at = torch.full((members,), -1, device=device)
         self.cause = torch.zeros(members, dtype=torch.long, device=device)
@@ -88,48 +110,54 @@ class Vitals:
         start: Tensor,
         states: Tensor,
         parameters: Mapping[str, Tensor],
+        rows: Rows | None = None,
     ) -> None:
         """Stops the members that are no longer finite, reasonable or moving.
 
         Args:
             update: Its index.
-            d: Energy differences, shape (M,).
-            r: Gradient magnitudes, shape (M,).
-            start: Chains before their path, shape (M, n, *shape).
+            d: Energy differences, shape (K,).
+            r: Gradient magnitudes, shape (K,).
+            start: Chains before their path, shape (K, n, *shape).
             states: The same after it.
-            parameters: After the update, each of shape (M, ...).
+            parameters: After the update, each of shape (K, ...).
+            rows: The K members that these belong to; None for all.
         """
-        self._count(d, r)
-        finite = [p.isfinite().reshape(len(p), -1).all(1) for p in parameters.values()]
-        # those of what is reasonable are written so that NaN is not
-        failing = torch.stack(
+        rows = rows or self._everyone
+        own = rows.of(self._tensors())
+        self._count(own, d, r)
+        still = (states == start).flatten(1)
+        # in the order of the causes; written so that NaN is not sound
+        sound = torch.stack(
             [
-                ~d.isfinite(),
-                ~(d.abs() < REASONABLE),
-                ~r.isfinite(),
-                ~(states.abs().flatten(1).amax(1) <= self.limits.state),
-                ~(r <= self.limits.gradient),
-                ~torch.stack(finite).all(0),
-                (states == start).flatten(1).float().mean(1) > STILL_SHARE,
-                self.repeats >= REPEATS,
+                d.abs() < math.inf,
+                d.abs() < REASONABLE,
+                r < math.inf,
+                _largest(states) <= self.limits.state,
+                r <= self.limits.gradient,
+                torch.stack([_largest(p) for p in parameters.values()]).amax(0) < math.inf,
+                still.sum(1) <= STILL_SHARE * still.shape[1],
+                own["repeats"] < REPEATS,
             ]
         )
-        newly = failing.any(0) & self.alive
+        failing = ~sound
+        newly = failing.any(0) & own["alive"]
         cause = failing.int().argmax(0)
         # a collapse ends in steep gradients and lost chains, which are not what is wrong
-        collapsed = (cause < _FROZEN) & (self.deep >= DEEP_UPDATES)
+        collapsed = (cause < _FROZEN) & (own["deep"] >= DEEP_UPDATES)
         cause = torch.where(collapsed, COLLAPSED, cause)
-        self.cause = torch.where(newly, cause, self.cause)
-        self.stopped_at = torch.where(newly, update, self.stopped_at)
-        self.alive = self.alive & ~newly
+        own["cause"] = torch.where(newly, cause, own["cause"])
+        own["stopped_at"] = torch.where(newly, update, own["stopped_at"])
+        own["alive"] = own["alive"] & ~newly
+        self.load_state(rows.put(self._tensors(), own))
 
-    def _count(self, d: Tensor, r: Tensor) -> None:
+    def _count(self, own: dict[str, Tensor], d: Tensor, r: Tensor) -> None:
         now = torch.stack([d, r], dim=1).double()
-        same = (now == self.last).all(1)
-        self.repeats = torch.where(same, self.repeats + 1, 0)
-        self.last = now
-        longer = torch.where(d < -self.limits.depth, self.deep + 1, 0)
-        self.deep = torch.where(d.isnan(), self.deep, longer)
+        same = (now == own["last"]).all(1)
+        own["repeats"] = torch.where(same, own["repeats"] + 1, 0)
+        own["last"] = now
+        longer = torch.where(d < -self.limits.depth, own["deep"] + 1, 0)
+        own["deep"] = torch.where(d.isnan(), own["deep"], longer)
 
     def collapse(self, member: int, update: int) -> None:
         """Stops a member whose d runs to minus infinity."""
@@ -149,9 +177,12 @@ class Vitals:
         verdict = _VERDICTS.get(code, "diverged")
         return f"{CAUSES[code]} at update {update}", Divergence(update, CAUSES[code], verdict)
 
-    def state(self, pick: slice) -> Any:
+    def state(self, pick: slice) -> dict[str, Tensor]:
         """What `load_state` takes, for some of the members."""
-        return picked({name: getattr(self, name) for name in _TENSORS}, pick)
+        return {name: value[pick].clone() for name, value in self._tensors().items()}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in _TENSORS}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from what `state` gave."""

@@ -267,6 +267,8 @@ def test_artifacts_of_data_that_are_no_pictures(tmp_path):
         (["--pack", "none.yaml"], "none.yaml: must be a readable file"),
         (["--pack", "none.yaml", "--set", "seed=1"], "--set: does not go with --pack"),
         (["--set", "seed=1"], "--set: needs --preset or --config"),
+        (["--pack", "none.yaml", "--engine", "auto"], "--engine: does not go with --pack"),
+        (["--engine", "reference"], "--engine: needs --preset or --config"),
         (["--resume", "none.pt"], "none.pt: no such checkpoint"),
         ([], "one of --preset, --config, --pack and --resume is required"),
         (["--preset", "digits", "--member", "1"], "--member: must be from 0 to 0"),
@@ -303,13 +305,21 @@ def test_an_unknown_engine_path_is_told_with_the_file(capsys):
 
 @pytest.mark.usefixtures("undrawn")
 def test_an_engine_path_that_does_not_suit_the_network_is_told_with_the_file(capsys):
-    changes = {"data": "digits", "network": {"name": "vanilla", "width": 4}}
+    changes = {"data": "digits", "network": {"name": "nonlocal", "widths": [2, 2, 2]}}
     config = write_config(updates=20, window=20, langevin_steps=1, **changes)
     assert run("train", "--config", config, "--out", "a") == 0
     record = {**read_document("a/pack.yaml"), "engine_path": "closed_form"}
     Path("pack.yaml").write_text(dump_yaml(record))
     assert run("train", "--pack", "pack.yaml") == 2
-    assert "pack.yaml: engine path must be vmap or loop" in capsys.readouterr().err
+    assert "pack.yaml: engine path must be vmap, loop or reference" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(("engine", "path"), [("auto", "closed_form"), ("reference", "reference")])
+def test_the_engine_is_chosen_on_the_command_line_and_told_in_the_pack(engine, path):
+    config = write_config(updates=20, window=20)
+    assert run("train", "--config", config, "--engine", engine, "--out", "a") == 0
+    assert read_document("a/pack.yaml")["engine_path"] == path
 
 
 @pytest.mark.parametrize("command", [["sample"], ["train", "--resume"]])

@@ -78,7 +78,14 @@ def config(**changes: Any) -> TrainConfig:
         ({"window": 5}, "window: must be greater than or equal to 20, got 5"),
         ({"optimizer": "adma"}, "optimizer: must be one of sgd, adam, got 'adma'; did you mean"),
         ({"optimizer": 3}, "optimizer: must be one of sgd, adam, got 3"),
-        ({"precision": "float16"}, "precision: must be one of float32, float64, got 'float16'"),
+        (
+            {"precision": "float16"},
+            "precision: must be one of float32, float64, tf32, bfloat16, got 'float16'",
+        ),
+        (
+            {"epsilon": 9e-19, "precision": "bfloat16"},
+            "must not vanish in float32, got 9e-19",
+        ),
         ({"device": "gpu"}, "device: must match pattern"),
         ({"epsilonn": 1}, "epsilonn: unknown key, got 1; did you mean `epsilon`?"),
         ({"zzzzz": 1}, "zzzzz: unknown key, got 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -69,8 +70,8 @@ NETWORKS = {
 CASES = [
     (name, path)
     for name in NETWORKS
-    for path in ("closed_form", "vmap", "loop")
-    if path != "closed_form" or name in ("toy", "mlp", "relu")
+    for path in ("closed_form", "vmap", "loop", "reference")
+    if path != "closed_form" or name in ("toy", "mlp", "relu", "vanilla")
 ]
 paths = pytest.mark.parametrize(("name", "path"), CASES)
 
@@ -180,8 +181,9 @@ def test_gradients_come_from_the_parameters_given_and_build_no_graph(name: str, 
     [
         ("toy", 1, "closed_form"),
         ("mlp", 3, "closed_form"),
-        ("vanilla", 1, "loop"),
-        ("vanilla", 3, "loop"),
+        ("vanilla", 1, "closed_form"),
+        ("vanilla", 3, "closed_form"),
+        ("nonlocal", 1, "loop"),
         ("nonlocal", 3, "loop"),
         ("custom", 1, "loop"),
         ("custom", 3, "vmap"),
@@ -212,15 +214,26 @@ def test_a_perceptron_that_was_changed_is_no_longer_closed_form() -> None:
     assert ClosedFormMlp.fits(Mlp(2, (4,)))
 
 
-def test_a_path_has_to_exist() -> None:
-    with pytest.raises(EnergyError, match="must be one of closed_form, vmap, loop, got 'fast'"):
-        make_engine(Custom(), 2, "fast")
+def test_a_convolutional_network_that_was_changed_is_no_longer_closed_form() -> None:
+    class Other(Vanilla):
+        pass
+
+    frozen = Vanilla(1, 8, width=2)
+    frozen.output.requires_grad_(False)
+    for energy in (Other(1, 8, width=2), frozen):
+        assert make_engine(energy, 3).path == "loop"
 
 
-@pytest.mark.parametrize("name", ["vanilla", "custom"])
-def test_the_closed_form_is_for_perceptrons(name: str) -> None:
+@pytest.mark.parametrize("path", ["fast", "closed_form+magic", "+compile", ""])
+def test_a_path_has_to_exist(path: str) -> None:
+    with pytest.raises(EnergyError, match=rf"closed_form, .*, got '{re.escape(path)}'"):
+        make_engine(Custom(), 2, path)
+
+
+@pytest.mark.parametrize("name", ["nonlocal", "custom"])
+def test_the_closed_form_is_for_networks_that_have_one(name: str) -> None:
     modules, _ = pack(name, 1)
-    message = f"must be vmap or loop .*, got 'closed_form' for a {type(modules[0]).__name__}"
+    message = f"must be vmap, .*, got 'closed_form' for a {type(modules[0]).__name__}"
     with pytest.raises(EnergyError, match=message):
         make_engine(modules[0], 1, "closed_form")
 
@@ -230,9 +243,9 @@ def test_a_module_that_cannot_be_batched_is_found_out() -> None:
     modules = [Branching() for _ in range(3)]
     parameters, x = stack_parameters(modules), torch.randn(3, 4, 2)
     engine = make_engine(modules[0], 3)
-    assert isinstance(engine, Batched)
+    assert isinstance(engine.kernel, Batched)
     assert not probe(engine, parameters, x)
-    loop = make_engine(modules[0], 3, Looped.path)
+    loop = make_engine(modules[0], 3, Looped.name)
     assert probe(loop, parameters, x)
     for m, module in enumerate(modules):
         torch.testing.assert_close(loop.energy(parameters, x)[m], module(x[m]))

@@ -196,8 +196,8 @@ def test_r_of_run_langevin(adjusted: bool) -> None:
 
 
 def test_noise_comes_in_blocks_that_make_up_the_path() -> None:
-    shapes = [tuple(b.shape) for b in noise_blocks(5, (2, 1 << 18), rng(), torch.float32)]
-    assert shapes == [(2, 2, 1 << 18), (2, 2, 1 << 18), (1, 2, 1 << 18)]
+    shapes = [tuple(b.shape) for b in noise_blocks(5, (2, 1 << 14), rng(), torch.float32)]
+    assert shapes == [(2, 2, 1 << 14), (2, 2, 1 << 14), (1, 2, 1 << 14)]
     assert sum(len(b) for b in noise_blocks(1_000, (3,), rng(), torch.float32)) == 1_000
     # a state too large for a block still gets its noise, step by step
     assert [len(b) for b in noise_blocks(2, (1 << 20, 2), rng(), torch.float32)] == [1, 1]

@@ -14,6 +14,7 @@ from ebm_core import checkpoint, train, train_members
 from ebm_core.config import TrainConfig, make_config
 from ebm_core.data import Samples, positive_samples
 from ebm_core.errors import CheckpointError, ConfigError, EnergyError
+from ebm_core.learning import difference, learn
 from ebm_core.trainer import Trainer
 
 TINY = make_config(
@@ -250,8 +251,10 @@ def test_the_parameter_change_does_not_depend_on_epsilon() -> None:
     rng = torch.Generator().manual_seed(0)
     positive = torch.randn(1, 40, 2, generator=rng).expand(4, -1, -1)
     negative = torch.randn(1, 40, 2, generator=rng).expand(4, -1, -1) * 2
-    d, gradients, _ = trainer._difference(positive, negative)
-    changed, _ = trainer._learn(gradients)
+    parameters, epsilon = trainer.parameters, trainer.epsilon
+    d, gradients, _ = difference(trainer.engine, parameters, positive, negative, epsilon)
+    rates = trainer.learning_rates(0).to(trainer.dtype)
+    changed, _ = learn(parameters, {}, gradients, rates, epsilon, step=1)
     for name, value in changed.items():
         change = value - trainer.parameters[name]
         for member in range(1, 4):
@@ -348,6 +351,25 @@ def test_cuda_is_refused_where_there_is_none() -> None:
         return
     with pytest.raises(ConfigError, match="must be auto or cpu where there is no GPU"):
         Trainer([TINY.with_(device="cuda")])
+
+
+def test_tf32_is_refused_where_there_is_no_gpu() -> None:
+    with pytest.raises(ConfigError, match="precision: must be float32, float64 or bfloat16 where"):
+        Trainer([TINY.with_(precision="tf32", device="cpu")])
+
+
+def test_reduced_precision_resumes_exactly(tmp_path) -> None:
+    config = TINY.with_(precision="bfloat16")
+    whole, begun = Trainer([config]), Trainer([config])
+    whole.run(20)
+    begun.run(12)
+    resumed = Trainer.resume(begun.save(tmp_path / "c.pt"))
+    resumed.run(8)
+    assert np.array_equal(whole.d(), resumed.d())
+    full = Trainer([TINY])
+    full.run(20)
+    assert whole.states.dtype == full.states.dtype == torch.float32
+    assert not np.array_equal(whole.d(), full.d())
 
 
 def test_golden_trace() -> None:

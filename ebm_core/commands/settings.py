@@ -42,6 +42,9 @@ def source_of(options: Namespace) -> Source | None:
         if options.set:
             rule = "does not go with --pack, which repeats what was recorded"
             raise ConfigError([Problem("--set", rule, options.set)])
+        if options.engine:
+            rule = "does not go with --pack, which repeats how its members were run"
+            raise ConfigError([Problem("--engine", rule, options.engine)])
         pack = read_pack(options.pack)
         return Source(str(options.pack), Path(options.pack).stem, pack.members, pack)
     if options.preset:
@@ -49,9 +52,10 @@ def source_of(options: Namespace) -> Source | None:
     elif options.config:
         name, folder = str(options.config), Path(options.config).stem
         values = read_config(options.config)
-    elif options.set:
+    elif options.set or options.engine:
+        key, given = ("--set", options.set) if options.set else ("--engine", options.engine)
         rule = "needs --preset or --config: a checkpoint is gone on from as it is"
-        raise ConfigError([Problem("--set", rule, options.set)])
+        raise ConfigError([Problem(key, rule, given)])
     else:
         return None
     config = make_config(_changed(values, options.set, name), source=name)

@@ -18,6 +18,7 @@ from ebm_core.commands.progress import Progress
 from ebm_core.commands.settings import Source, source_of
 from ebm_core.commands.wording import density_line, long_run_line, verdict_lines
 from ebm_core.data import is_plane_law
+from ebm_core.engine import REFERENCE
 from ebm_core.errors import ConfigError, EnergyError, Problem
 from ebm_core.evaluate import check, density_divergence
 from ebm_core.pack import Pack
@@ -82,11 +83,15 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
+def _path(options: Namespace) -> str | None:
+    return REFERENCE if options.engine == REFERENCE else None
+
+
 def _trainer(options: Namespace, source: Source | None) -> Trainer:
     if source is None:
         return Trainer.resume(options.resume)
     try:
-        path = source.pack.engine_path if source.pack else None
+        path = source.pack.engine_path if source.pack else _path(options)
         trainer = Trainer(source.configs, engine_path=path)
     except ConfigError as error:
         raise ConfigError(error.problems, error.source or source.name) from None

@@ -21,6 +21,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,8 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ebm_core import preset
 from ebm_core.data import Samples
 from ebm_core.energies import Mlp, Nonlocal, Vanilla
-from ebm_core.engine import make_engine, stack_parameters
-from ebm_core.langevin import langevin_path, noise_blocks
+from ebm_core.engine import Precision, make_engine, stack_parameters
 from ebm_core.trainer import Trainer
 
 TABLE = Path(__file__).parents[2] / "docs" / "speed.md"
@@ -163,20 +163,16 @@ def flops_of(module: nn.Module, x: Tensor) -> float:
     return float(counter.get_total_flops())
 
 
-def our_loop(modules: Sequence[nn.Module], x: Tensor) -> Run:
+def our_loop(
+    modules: Sequence[nn.Module], x: Tensor, path: str | None, precision: Precision
+) -> Run:
     """The engine's path of a pack, noise drawn as in training."""
-    engine = make_engine(modules[0], len(modules))
+    engine = make_engine(modules[0], len(modules), path, precision)
     parameters = stack_parameters(modules)
     epsilon = torch.full((len(modules),), EPSILON, device=x.device)
     generators = [torch.Generator(x.device).manual_seed(m) for m in range(len(modules))]
-
-    def run(x: Tensor, steps: int) -> Tensor:
-        each = [noise_blocks(steps, tuple(x.shape[1:]), g, x.dtype) for g in generators]
-        noise = (torch.stack(blocks, dim=1) for blocks in zip(*each, strict=True))
-        with torch.no_grad():
-            return langevin_path(engine.input_gradient(parameters), x, epsilon, noise)[0]
-
-    return run
+    noise = [partial(torch.Tensor.normal_, generator=g) for g in generators]
+    return lambda x, steps: engine.short_run(parameters, x, epsilon, noise, steps)[0]
 
 
 def a_trainer(size: Size, members: int, device: torch.device) -> Trainer:
@@ -250,7 +246,7 @@ def measure(
     if torchebm is not None:
         runs["torchebm"] = lambda: torchebm(x[0], size.steps)
     for m in members:
-        run = our_loop(modules[:m], x[:m])
+        run = our_loop(modules[:m], x[:m], None, "float32")
         runs[str(m)] = lambda run=run, m=m: run(x[:m], size.steps)  # type: ignore[misc]
     seconds = medians(runs, repeats, device)
     lines = []
