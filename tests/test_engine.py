@@ -16,6 +16,8 @@ from ebm_core.engine import (
     ClosedFormMlp,
     Engine,
     Looped,
+    choice,
+    choose_engine,
     make_engine,
     module_gradient,
     module_with,
@@ -255,6 +257,47 @@ def test_a_module_that_cannot_be_batched_is_found_out() -> None:
 def test_a_path_that_works_passes_the_probe(name: str, path: str) -> None:
     modules, x = pack(name, 2)
     assert probe(make_engine(modules[0], 2, path), stack_parameters(modules), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "seconds", "path"),
+    [
+        ("mlp", 1, 1e-4, "closed_form"),
+        ("mlp", 1, 1e-2, "closed_form+compile"),
+        ("mlp", 3, 1e-2, "closed_form"),  # several perceptrons gain nothing
+        ("custom", 1, 1e-4, "loop"),
+        ("custom", 1, 1e-2, "vmap+compile"),
+        ("custom", 3, 1e-2, "vmap+compile"),
+        ("vanilla", 1, 1e-2, "closed_form"),
+        ("nonlocal", 3, 1e-2, "loop"),
+    ],
+)
+def test_long_trainings_are_compiled_where_that_repays_its_time(
+    name: str, members: int, seconds: float, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "_step_seconds", lambda *_: seconds)
+    monkeypatch.setenv("CXX", "sh")  # what there is everywhere stands for a compiler
+    modules, x = pack(name, members)
+    parameters = stack_parameters(modules)
+    assert choose_engine(modules[0], parameters, x, steps=100_000).path == path
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    without = choose_engine(modules[0], parameters, x, steps=100_000).path
+    assert without == make_engine(modules[0], members).path
+
+
+def test_steps_are_timed_on_the_states_of_the_training() -> None:
+    modules, x = pack("mlp", 2)
+    before = x.clone()
+    seconds = choice._step_seconds(make_engine(modules[0], 2), stack_parameters(modules), x)
+    assert 1e-6 < seconds < 1
+    assert torch.equal(x, before)
+
+
+def test_what_cannot_be_batched_is_not_chosen() -> None:
+    torch.manual_seed(0)
+    modules = [Branching() for _ in range(3)]
+    found = choose_engine(modules[0], stack_parameters(modules), torch.randn(3, 4, 2), steps=10**9)
+    assert found.path == "loop"
 
 
 def test_an_engine_keeps_the_architecture_and_not_the_module() -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from ebm_core import preset
+from ebm_core.energies import Mlp, Nonlocal, Vanilla
+from ebm_core.engine import Engine, choose_engine, make_engine, stack_parameters
+from ebm_core.engine.steppers import Captured
 from ebm_core.evaluate import check, density_divergence
 from ebm_core.langevin import langevin_path
 from ebm_core.trainer import Trainer
@@ -66,3 +73,105 @@ def test_a_trainer_leaves_the_global_random_state_of_the_gpu_alone() -> None:
     before = torch.cuda.get_rng_state()
     Trainer([SHORT])
     assert torch.equal(before, torch.cuda.get_rng_state())
+
+
+# -- captured paths ------------------------------------------------------------------------------
+
+NETWORKS = {
+    "toy": (lambda: Mlp(2, (32, 64, 64, 64)), (2,)),
+    "mlp": (lambda: Mlp(64, (96, 96)), (1, 8, 8)),
+    "vanilla": (lambda: Vanilla(1, 16, width=8), (1, 16, 16)),
+    "nonlocal": (lambda: Nonlocal(1, 16, (8, 8, 8)), (1, 16, 16)),
+}
+STEPS = 20
+networks = pytest.mark.parametrize("name", NETWORKS)
+sizes = pytest.mark.parametrize("members", [1, 3])
+
+
+def pack(name: str, members: int, dtype: torch.dtype) -> tuple[list[nn.Module], Tensor]:
+    torch.manual_seed(0)
+    build, shape = NETWORKS[name]
+    modules = [build().to("cuda", dtype) for _ in range(members)]
+    return modules, torch.randn(members, 16, *shape, dtype=dtype, device="cuda")
+
+
+def walk(engine: Engine, modules: list[nn.Module], x: Tensor, steps: int = STEPS) -> Tensor:
+    epsilon = torch.full((len(modules),), 0.1, dtype=x.dtype, device="cuda")
+    generators = [torch.Generator("cuda").manual_seed(m) for m in range(len(modules))]
+    noise = [partial(Tensor.normal_, generator=generator) for generator in generators]
+    return engine.short_run(stack_parameters(modules), x, epsilon, noise, steps)[0]
+
+
+@networks
+@sizes
+@pytest.mark.parametrize("path", ["loop", "vmap", "closed_form"])
+def test_a_captured_path_equals_the_reference(name: str, members: int, path: str) -> None:
+    if path == "closed_form" and name == "nonlocal":
+        path = "loop"
+    modules, x = pack(name, members, torch.float64)
+    own = make_engine(modules[0], members, f"{path}+graph")
+    for order in (modules, modules[::-1]):  # the second time with other weights in the graph
+        wanted = walk(make_engine(modules[0], members, "reference"), order, x)
+        torch.testing.assert_close(walk(own, order, x), wanted, rtol=1e-10, atol=1e-10)
+    assert own.path == f"{path}+graph"  # or it had been given up
+
+
+@networks
+@sizes
+def test_a_path_waits_for_nothing(name: str, members: int) -> None:
+    modules, x = pack(name, members, torch.float32)
+    own = choose_engine(modules[0], stack_parameters(modules), x, STEPS)
+    assert isinstance(own.stepper, Captured)
+    walk(own, modules, x)  # captures
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+            walk(own, modules, x)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    names = [event.key for event in seen.key_averages()]
+    assert not [n for n in names if "DtoH" in n or "aten::item" in n or "local_scalar" in n]
+    assert any("cudaGraphLaunch" in n for n in names)
+
+
+def test_a_captured_pack_goes_on_smaller_when_members_are_lost() -> None:
+    wild = {"gamma_0": 1e4, "gamma_start": None, "anneal_updates": 0}
+    configs = [SHORT.with_(seed=seed, **(wild if seed else {})) for seed in range(4)]
+    trainer = Trainer(configs)
+    trainer.run(200)
+    alone = Trainer([configs[0]])
+    alone.run(5)
+    assert trainer.alive.tolist() == [True, False, False, False]
+    assert np.isfinite(trainer.d(0)).all()
+    assert len(trainer.d(0)) == 200
+    np.testing.assert_allclose(trainer.d(0)[:5], alone.d(0), rtol=1e-2)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+@pytest.mark.parametrize("name", ["mlp", "vanilla"])
+def test_reduced_precision_is_near(name: str, precision: str) -> None:
+    modules, x = pack(name, 2, torch.float32)
+    whole = walk(make_engine(modules[0], 2), modules, x)
+    reduced = walk(make_engine(modules[0], 2, precision=precision), modules, x)
+    off = float((reduced - whole).abs().max() / whole.abs().max())
+    assert 0 < off < 0.1
+
+
+def test_full_precision_is_not_left_to_the_defaults_of_libraries() -> None:
+    modules, x = pack("vanilla", 1, torch.float32)
+    before = torch.backends.cudnn.conv.fp32_precision
+    off = {}
+    wide, _ = pack("vanilla", 1, torch.float64)
+    silent = [Tensor.zero_]
+    for precision in ("float32", "tf32"):
+        own = make_engine(modules[0], 1, precision=precision)
+        epsilon = torch.full((1,), 0.1, device="cuda")
+        found, _ = own.short_run(stack_parameters(modules), x, epsilon, silent, 1)
+        exact, _ = make_engine(wide[0], 1).short_run(
+            stack_parameters(wide), x.double(), epsilon.double(), silent, 1
+        )
+        step = exact - x.double()
+        off[precision] = float((found.double() - exact).norm() / step.norm())
+    assert off["float32"] < 1e-4 < off["tf32"]
+    assert torch.backends.cudnn.conv.fp32_precision == before

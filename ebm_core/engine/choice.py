@@ -48,8 +48,8 @@ _STEPPERS: dict[str, Callable[[Kernel], Stepper]] = {
     "graph": Captured,
 }
 
-# What compiling takes, a few times over, is to be saved by it. It takes 5 to 13 s on one core, and
-# saves 60 % where members are batched by `vmap`, 25 % of a single perceptron, nothing of several.
+# Compiling is to save a few times over what it takes. It takes 5 to 13 s on one core, and saves half
+# or more where a network is evaluated by `vmap`, 25 % of a single perceptron, nothing of several.
 _COMPILE_SECONDS = 60.0
 _COMPILE_SAVES = {"vmap": 0.6, "closed_form": 0.25}
 _PROBE_STEPS, _PROBE_REPEATS = 4, 3
@@ -111,8 +111,10 @@ def choose_engine(
     if not probe(engine, parameters, states[:, :2]):
         engine = make(Looped.name)
     if states.device.type == "cuda":
-        if len(states) > 1 and convolves(module):
-            engine = _fastest([engine, make(Batched.name)], parameters, states)
+        if len(states) > 1 and convolves(module) and _batchable(module):
+            others = [make(name) for name in (Batched.name, Looped.name) if name != engine.path]
+            able = [each for each in others if probe(each, parameters, states[:, :2])]
+            engine = _fastest([engine, *able], parameters, states)
         return make(f"{engine.path}+graph")
     compiled = _worth_compiling(engine, module, parameters, states, steps)
     return make(f"{compiled}+compile") if compiled else engine

@@ -22,7 +22,7 @@ from ebm_core.objective import Parameters
 
 Weights = Sequence[Tensor]
 
-_leaky_relu_backward = torch.ops.aten.leaky_relu_backward
+_leaky_relu_backward = torch.ops.aten.leaky_relu_backward.default
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 # Coordinates that a convolutional network is given at a time on a CPU: larger activations than
@@ -96,23 +96,23 @@ class ClosedFormMlp:
     def prepare(self, parameters: Parameters, dtype: torch.dtype | None = None) -> Weights:
         weights = [_rounded(parameters["output.weight"], dtype)]
         for layer in range(self.layers):
-            weights.append(_rounded(parameters[f"hidden.{layer}.weight"], dtype))
-            weights.append(_rounded(parameters[f"hidden.{layer}.bias"], dtype).unsqueeze(1))
+            weight = _rounded(parameters[f"hidden.{layer}.weight"], dtype)
+            bias = _rounded(parameters[f"hidden.{layer}.bias"], dtype)
+            weights += [weight.mT, bias.unsqueeze(1), weight]
         return weights
 
     def gradient(self, weights: Weights, x: Tensor) -> Tensor:
-        last, hidden, biases = weights[0], weights[1::2], weights[2::2]
-        h = x.flatten(2).to(last.dtype)
-        activations = []
-        for weight, bias in zip(hidden, biases, strict=True):
+        last, slope, activations = weights[0], self.slope, []
+        h = x if x.dim() == 3 and x.dtype == last.dtype else x.flatten(2).to(last.dtype)
+        for weight, bias in zip(weights[1::3], weights[2::3], strict=True):
             # In place: a fresh large buffer a layer costs more than the arithmetic on a CPU.
             # The sign, all that the way back needs, is that of the input.
-            h = nn.functional.leaky_relu_(torch.baddbmm(bias, h, weight.mT), self.slope)
+            h = nn.functional.leaky_relu_(torch.baddbmm(bias, h, weight), slope)
             activations.append(h)
         g = last
-        for weight in reversed(hidden):
-            g = torch.bmm(_leaky_relu_backward(g, activations.pop(), self.slope, True), weight)
-        return g.reshape(x.shape).to(x.dtype)
+        for weight in weights[:0:-3]:
+            g = torch.bmm(_leaky_relu_backward(g, activations.pop(), slope, True), weight)
+        return g if g.shape == x.shape and g.dtype == x.dtype else g.view(x.shape).to(x.dtype)
 
 
 class Batched:

@@ -82,6 +82,8 @@ class Compiled:
         if self.suffix:
             try:
                 moved: Tensor = self._program(weights, x, kicks, total, squared)
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError as error:  # whatever the compiler makes of a user's network
                 self.suffix = ""
                 warnings.warn(f"steps are not compiled: {error}", stacklevel=2)
@@ -144,6 +146,8 @@ class Captured:
                 self._blocks[shape] = _Block(
                     lambda x: self._kernel.gradient(weights, x), kicks, self._record
                 )
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError as error:  # a user's network that asks the host for something
                 self.suffix = ""
                 warnings.warn(f"steps are not captured: {error}", stacklevel=2)

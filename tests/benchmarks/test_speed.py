@@ -1,15 +1,15 @@
 """Speed of the Langevin loop, beside a plain eager loop and torchebm, over the same work.
 
-    python tests/benchmarks/test_speed.py [--sizes toy mlp …] [--members 1 2 …] [--repeats 5]
+    python tests/benchmarks/test_speed.py [--sizes toy mlp …] [--members 1 2 …] [--repeats 7]
                                           [--threads 1] [--device cpu] [--write]
 
-prints for every size and number of members M: microseconds a Langevin step and member (noise and
-gradient magnitudes included), how many times as fast as the eager loop and as torchebm
-(``pip install -e '.[benchmark]'``; left out where it is missing), the rate of floating-point
-operations as a share of the matrix-product peak measured in the same run, parameter updates a
-second, and the memory that one update of a pack takes at its peak. Everything is the median of
-repeats that take turns. ``--write`` puts the table into ``docs/speed.md``. The test runs a short
-form.
+prints for every size, precision of the path and number of members M: microseconds a Langevin step
+and member (noise and gradient magnitudes included), how many times as fast as the eager loop and
+as torchebm (``pip install -e '.[benchmark]'``; left out where it is missing), the rate of
+floating-point operations as a share of the float32 matrix-product peak measured in the same run,
+parameter updates a second, and the memory that a pack takes at its peak. Everything is the median
+of repeats that take turns. ``--write`` puts the table into ``docs/speed.md``. The test runs a
+short form.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import argparse
 import math
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ebm_core import preset
 from ebm_core.data import Samples
 from ebm_core.energies import Mlp, Nonlocal, Vanilla
-from ebm_core.engine import Precision, make_engine, stack_parameters
+from ebm_core.engine import Precision, choose_engine, stack_parameters
 from ebm_core.trainer import Trainer
 
 TABLE = Path(__file__).parents[2] / "docs" / "speed.md"
@@ -77,6 +79,10 @@ MEMBERS = {
     "vanilla": (1, 2, 4),
     "nonlocal": (1, 2, 4),
 }
+PRECISIONS: dict[str, tuple[Precision, ...]] = {
+    "cpu": ("float32", "bfloat16"),
+    "cuda": ("float32", "tf32", "bfloat16"),
+}
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ class Line:
     """One row of the table; seconds are those of one Langevin step and member."""
 
     size: str
+    precision: Precision
     members: int
     seconds: float
     eager: float
@@ -99,6 +106,7 @@ class Line:
 
         return [
             self.size,
+            self.precision,
             str(self.members),
             f"{self.seconds * 1e6:,.0f}",
             f"{self.eager * 1e6:,.0f}",
@@ -112,6 +120,7 @@ class Line:
 
 HEADER = (
     "size",
+    "precision",
     "M",
     "µs a step and member",
     "eager loop, µs",
@@ -119,7 +128,7 @@ HEADER = (
     "over torchebm",
     "of the peak",
     "updates/s, all members",
-    "MB an update",
+    "MB a pack",
 )
 
 
@@ -163,19 +172,19 @@ def flops_of(module: nn.Module, x: Tensor) -> float:
     return float(counter.get_total_flops())
 
 
-def our_loop(
-    modules: Sequence[nn.Module], x: Tensor, path: str | None, precision: Precision
-) -> Run:
-    """The engine's path of a pack, noise drawn as in training."""
-    engine = make_engine(modules[0], len(modules), path, precision)
+def our_loop(modules: Sequence[nn.Module], x: Tensor, precision: Precision = "float32") -> Run:
+    """The path of a pack that the engine chooses for a short training, noise drawn as there."""
     parameters = stack_parameters(modules)
+    engine = choose_engine(modules[0], parameters, x, 0, precision)
     epsilon = torch.full((len(modules),), EPSILON, device=x.device)
     generators = [torch.Generator(x.device).manual_seed(m) for m in range(len(modules))]
     noise = [partial(torch.Tensor.normal_, generator=g) for g in generators]
     return lambda x, steps: engine.short_run(parameters, x, epsilon, noise, steps)[0]
 
 
-def a_trainer(size: Size, members: int, device: torch.device) -> Trainer:
+def a_trainer(
+    size: Size, members: int, device: torch.device, precision: Precision = "float32"
+) -> Trainer:
     """Real updates at these sizes, on samples of noise: what they learn does not matter here."""
     generator = torch.Generator().manual_seed(0)
     samples = torch.randn(512, *size.shape, generator=generator) * 0.5
@@ -189,50 +198,29 @@ def a_trainer(size: Size, members: int, device: torch.device) -> Trainer:
         updates=100_000,
         window=1_000,
         device=str(device),
+        precision=precision,
     )
     configs = [config.with_(seed=seed) for seed in range(members)]
     return Trainer(configs, energy=size.build, dataset=Samples(samples))
 
 
-def update_cost(
-    size: Size, members: int, repeats: int, device: torch.device
-) -> tuple[float, float]:
-    """Updates a second of all members, and the peak of memory above what it was before, MB."""
-    trainer = a_trainer(size, members, device)
+def updates_a_second(
+    size: Size, members: int, precision: Precision, repeats: int, device: torch.device
+) -> float:
+    """Parameter updates of all members."""
+    trainer = a_trainer(size, members, device, precision)
     few = max(1, round(20 / members)) if size.chains * math.prod(size.shape) < 10_000 else 1
-    peak = Peak(device)
-    trainer.run(few)
-    megabytes = peak.megabytes()
     seconds = medians({"": lambda: trainer.run(few)}, repeats, device)[""]
-    return few * members / seconds, megabytes
-
-
-class Peak:
-    """Highest memory of this process, or of the device, since the object was made."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-            self.before = torch.cuda.memory_allocated(device)
-        elif (reset := Path("/proc/self/clear_refs")).exists():
-            reset.write_text("5")
-            self.before = self._status("VmRSS")
-
-    def megabytes(self) -> float:
-        """NaN where the system does not tell."""
-        if self.device.type == "cuda":
-            return (torch.cuda.max_memory_allocated(self.device) - self.before) / 1e6
-        return (self._status("VmHWM") - self.before) / 1e3 if hasattr(self, "before") else math.nan
-
-    @staticmethod
-    def _status(name: str) -> int:
-        text = Path("/proc/self/status").read_text()
-        return int(text.split(f"{name}:")[1].split()[0])
+    return few * members / seconds
 
 
 def measure(
-    name: str, members: Sequence[int], repeats: int, device: torch.device, peak: float
+    name: str,
+    members: Sequence[int],
+    precisions: Sequence[Precision],
+    repeats: int,
+    device: torch.device,
+    peak: float,
 ) -> list[Line]:
     """The rows of one size."""
     size = SIZES[name]
@@ -245,27 +233,54 @@ def measure(
     runs: dict[str, Callable[[], object]] = {"eager": lambda: eager(x[0], size.steps)}
     if torchebm is not None:
         runs["torchebm"] = lambda: torchebm(x[0], size.steps)
-    for m in members:
-        run = our_loop(modules[:m], x[:m], None, "float32")
-        runs[str(m)] = lambda run=run, m=m: run(x[:m], size.steps)  # type: ignore[misc]
+    cells = [(precision, m) for precision in precisions for m in members]
+    for precision, m in cells:
+        run = our_loop(modules[:m], x[:m], precision)
+        runs[f"{precision} {m}"] = lambda run=run, m=m: run(x[:m], size.steps)  # type: ignore[misc]
     seconds = medians(runs, repeats, device)
-    lines = []
-    for m in members:
-        updates, megabytes = update_cost(size, m, repeats, device)
-        lines.append(
-            Line(
-                size=name,
-                members=m,
-                seconds=seconds[str(m)] / size.steps / m,
-                eager=seconds["eager"] / size.steps,
-                torchebm=seconds.get("torchebm", math.nan) / size.steps,
-                flops=flops,
-                peak=peak,
-                updates=updates,
-                megabytes=megabytes,
-            )
+    return [
+        Line(
+            size=name,
+            precision=precision,
+            members=m,
+            seconds=seconds[f"{precision} {m}"] / size.steps / m,
+            eager=seconds["eager"] / size.steps,
+            torchebm=seconds.get("torchebm", math.nan) / size.steps,
+            flops=flops,
+            peak=peak,
+            updates=updates_a_second(size, m, precision, repeats, device),
+            megabytes=pack_megabytes(name, m, precision, device),
         )
-    return lines
+        for precision, m in cells
+    ]
+
+
+def pack_megabytes(name: str, members: int, precision: Precision, device: torch.device) -> float:
+    """Memory that a pack takes at its peak, told by a process of its own; NaN where none tells."""
+    command = [sys.executable, __file__, "--peak-of", name, str(members), precision, str(device)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def peak_of(name: str, members: int, precision: Precision, device: torch.device) -> float:
+    """Highest memory while a pack is made and trained, above that of a process that did before."""
+    torch.set_num_threads(1)
+    size = SIZES[name]
+    a_trainer(SIZES["toy"], 1, device).run(1)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        a_trainer(size, members, device, precision).run(2)
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    if not (reset := Path("/proc/self/clear_refs")).exists():
+        return math.nan
+    reset.write_text("5")
+    before = _status("VmRSS")
+    a_trainer(size, members, device, precision).run(2)
+    return (_status("VmHWM") - before) / 1e3
+
+
+def _status(name: str) -> int:
+    text = Path("/proc/self/status").read_text()
+    return int(text.split(f"{name}:")[1].split()[0])
 
 
 def table(lines: Sequence[Line]) -> str:
@@ -292,13 +307,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--write", action="store_true", help=f"put the table into {TABLE.name}")
+    parser.add_argument("--peak-of", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.peak_of:
+        name, members, precision, device = given.peak_of
+        print(peak_of(name, int(members), precision, torch.device(device)))
+        return
     torch.set_num_threads(given.threads)
     peak = matmul_peak(given.device)
     lines: list[Line] = []
     for name in given.sizes:
         members = given.members or MEMBERS[name]
-        lines += measure(name, members, given.repeats, given.device, peak)
+        precisions = PRECISIONS[given.device.type]
+        lines += measure(name, members, precisions, given.repeats, given.device, peak)
     where = machine(given.device, given.threads)
     text = f"{where}: float32 matrix products {peak / 1e9:.0f} GFLOP/s.\n\n{table(lines)}"
     print(text)
@@ -310,8 +331,10 @@ def main() -> None:
 
 def test_the_engine_is_faster_than_an_eager_loop() -> None:
     # other tests share the cores with this short form; the limits are far below what is measured
-    (toy,) = measure("toy", [8], repeats=3, device=torch.device("cpu"), peak=math.nan)
+    cpu = torch.device("cpu")
+    (toy,) = measure("toy", [8], ["float32"], repeats=3, device=cpu, peak=math.nan)
     assert toy.eager / toy.seconds > 2
+    assert 1 < toy.megabytes < 100
 
 
 if __name__ == "__main__":
