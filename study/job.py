@@ -77,6 +77,7 @@ class Assignment:
         long_run_steps: Length of the check after each training, 0 for none.
         long_run_chains: Chains of that check from each start.
         adjusted_steps: Length of its Metropolis-adjusted chains, 0 for none.
+        engine_path: How members are run, see `ebm_core.engine`; None to choose.
     """
 
     units: tuple[Unit, ...]
@@ -85,6 +86,7 @@ class Assignment:
     long_run_steps: int
     long_run_chains: int
     adjusted_steps: int = 0
+    engine_path: str | None = None
 
     def plain(self) -> dict[str, Any]:
         """As nested dictionaries and lists."""
@@ -118,7 +120,7 @@ class Job:
         self.checkpoint = self.folder / pack_checkpoint(assignment.units)
         configs = [make_config(unit.config) for unit in assignment.units]
         self.trainer, self.threads = self._resumed(configs) or (
-            Trainer(configs),
+            Trainer(configs, engine_path=assignment.engine_path),
             assignment.threads,
         )
         torch.set_num_threads(self.threads)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import tempfile
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.ledger import Ledger
-from study.schema.sections import Resources
+from study.plan import Plan
 from study.spec import StudySpec
 
 if TYPE_CHECKING:
@@ -32,37 +31,8 @@ _ENVIRONMENT = {
 }
 
 
-def worker_count(spec: StudySpec, wanted: int | None = None) -> int:
-    """How many trials run side by side: never more than there are packs to train.
-
-    Args:
-        spec: The study.
-        wanted: What the user asked for; None for what the cores, and GPUs, give.
-    """
-    members = spec.resources.members_per_trial
-    packs = math.ceil(spec.trials * spec.seeds / (1 if members == "auto" else members))
-    return min(packs, _side_by_side(spec.resources) if wanted is None else wanted)
-
-
-def _side_by_side(resources: Resources) -> int:
-    """How many trials this machine has room for, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    room = (cores or 1) // resources.cpus_per_trial
-    if resources.gpus_per_trial > 0:
-        import torch
-
-        room = min(room, int(torch.cuda.device_count() / resources.gpus_per_trial))
-    return max(1, room)
-
-
-def members_per_pack(spec: StudySpec, workers: int) -> int:
-    """K, the trainings of one pack; ``auto`` leaves an adaptive method enough rounds to learn."""
-    wanted = spec.resources.members_per_trial
-    return wanted if wanted != "auto" else max(1, spec.trials // (8 * workers))
-
-
 def run_trainings(
-    spec: StudySpec, ledger: Ledger, folder: Path, workers: int, listeners: Sequence[Listener]
+    spec: StudySpec, ledger: Ledger, folder: Path, plan: Plan, listeners: Sequence[Listener]
 ) -> None:
     """Trains what the ledger has left, and tells the listeners.
 
@@ -72,7 +42,7 @@ def run_trainings(
         spec: The study.
         ledger: Of the study.
         folder: Of the study, absolute.
-        workers: Trials that run side by side.
+        plan: How many trials run side by side, on how many threads, of how many members.
         listeners: See `study.searcher.Listener`.
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()})
@@ -85,34 +55,32 @@ def run_trainings(
     from study.searcher import StudySearcher, TrialEvents
     from study.trainable import EBMTrainable
 
-    resources = {
-        "cpu": spec.resources.cpus_per_trial,
-        "gpu": spec.resources.gpus_per_trial,
-    }
-    members = members_per_pack(spec, workers)
     options = {
         "folder": str(folder),
-        "threads": spec.resources.cpus_per_trial,
+        "threads": plan.threads,
         "long_run_steps": spec.long_run.steps,
         "long_run_chains": spec.long_run.chains,
         "adjusted_steps": spec.long_run.adjusted_steps,
+        "engine_path": spec.engine_path,
     }
     # Tune's own record of the run is of no use afterwards: the ledger is what a study goes on from
     scratch = tempfile.mkdtemp(prefix="study-")
     ray.init(
         address="local",
-        num_cpus=workers * spec.resources.cpus_per_trial,
+        num_cpus=plan.workers * plan.threads,
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
     )
     try:
         tune.Tuner(
-            tune.with_resources(EBMTrainable, resources),
+            tune.with_resources(
+                EBMTrainable, {"cpu": plan.threads, "gpu": spec.resources.gpus_per_trial}
+            ),
             tune_config=tune.TuneConfig(
-                search_alg=StudySearcher(ledger, members, options),
-                num_samples=ledger.packs_left(members),
-                max_concurrent_trials=workers,
+                search_alg=StudySearcher(ledger, plan.members, options),
+                num_samples=ledger.packs_left(plan.members),
+                max_concurrent_trials=plan.workers,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(

@@ -17,6 +17,7 @@ from rich.text import Text
 from study import table
 from study.job import Point, Unit
 from study.ledger import Ledger
+from study.plan import Plan
 from study.space import searched
 from study.table import Row
 
@@ -98,15 +99,20 @@ class Progress:
             self._live.stop()
             self._live = None
 
-    def announce(self, workers: int) -> None:
-        """Says what is about to happen."""
-        before = f", {self._before} of them done before," if self._before else ""
-        self._say(
-            Text(
-                f"{self._spec.name}: {counted(self._total, 'training')}{before}"
-                f" on {counted(workers, 'worker')}"
-            )
-        )
+    def measuring(self) -> None:
+        """Says why nothing is seen to happen yet."""
+        self._say(Text(f"{self._spec.name}: measuring how fast packs are trained here ..."))
+
+    def announce(self, plan: Plan, seconds: float | None = None) -> None:
+        """Says what is about to happen.
+
+        Args:
+            plan: How the study runs.
+            seconds: What it will take, if that is known.
+        """
+        time = "" if seconds is None else f": about {duration(seconds)}"
+        words = described(plan, self._total, self._before)
+        self._say(Text(f"{self._spec.name}: {words}{time}"))
 
     def started(self, units: Sequence[Unit]) -> None:
         """Counts a pack as running."""
@@ -244,15 +250,32 @@ def _padded(epsilon: float) -> str:
     return f"{epsilon:.3f}" if 0 < float(short) == round(epsilon, 3) < 1 else short
 
 
+def described(plan: Plan, trainings: int, done: int = 0) -> str:
+    """``16 trainings in packs of 8 on 2 workers, 1 thread each``."""
+    before = f", {done} of them done before," if done else ""
+    packs = f" in packs of {plan.members}" if plan.members > 1 else ""
+    each = " each" if plan.workers > 1 else ""
+    return (
+        f"{counted(trainings, 'training')}{before}{packs} on {counted(plan.workers, 'worker')}"
+        f", {counted(plan.threads, 'thread')}{each}"
+    )
+
+
 def counted(n: int, word: str) -> str:
     """``1 training``, ``2 trainings``."""
     return f"{n} {word}{'' if n == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people: ``0.4 s``, ``45 s``, ``12 min``, ``3.4 h``, ``6.5 days``."""
+    """A length of time for people, to a tenth or better.
+
+    ``0.4 s``, ``45 s``, ``1 min 40 s``, ``12 min``, ``3.4 h``, ``6.5 days``
+    """
     if seconds < 90:
         return f"{seconds:.1f} s" if seconds < 3 else f"{seconds:.0f} s"
+    if seconds < 595:
+        minutes, tens = divmod(round(seconds / 10), 6)
+        return f"{minutes} min {tens}0 s" if tens else f"{minutes} min"
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     hours = seconds / 3600

@@ -22,6 +22,8 @@ from study.spec import StudySpec, load_study, warnings
 
 if TYPE_CHECKING:
     from study.ledger import Ledger
+    from study.plan import Plan
+    from study.progress import Progress
     from study.searcher import Listener
     from study.tracking import Tracker
 
@@ -108,25 +110,34 @@ def _overrides(given: argparse.Namespace) -> Mapping[str, str]:
 
 def dry_run(spec: StudySpec, wanted_workers: int | None) -> int:
     """Prints the resolved study, what it will cost, and what may surprise; writes nothing."""
-    from study.estimate import estimate, narrow_directions, rehearse
-    from study.launch import members_per_pack, worker_count
-    from study.progress import counted, duration
+    from study.estimate import narrow_directions, narrowest, prepare, rehearse
+    from study.plan import Wanted
+    from study.probes import ProbeError
+    from study.progress import described, duration
 
     rehearse(spec)
-    workers = worker_count(spec, wanted_workers)
-    members = members_per_pack(spec, workers)
-    cost = estimate(spec, workers, members)
-    packs = f" in packs of {members}" if members > 1 else ""
-    check = f" and {duration(cost.check_seconds)} for its long run" if spec.long_run.steps else ""
+    wanted, trainings = Wanted(spec.resources, wanted_workers), spec.trials * spec.seeds
     print(dump_yaml(spec.resolved()))
-    print(
-        f"{counted(spec.trials * spec.seeds, 'training')}{packs} on {counted(workers, 'worker')}: "
-        f"about {duration(cost.study_seconds)} ({duration(cost.training_seconds)} a training"
-        f"{check}), and about {cost.worker_bytes / 1e9:.1f} GB of memory a worker"
-    )
-    for warning in [*warnings(spec), *narrow_directions(spec, cost.narrowest)]:
+    try:
+        plan, cost = prepare(spec, wanted, trainings)
+    except ProbeError as error:
+        print(f"{described(wanted.plan(trainings), trainings)}; {_unknown(error)}")
+    else:
+        check = (
+            f" and {duration(cost.check_seconds)} for its long run" if spec.long_run.steps else ""
+        )
+        print(
+            f"{described(plan, trainings)}: about {duration(cost.study_seconds)} "
+            f"({duration(cost.training_seconds)} a training{check}; any that diverge end sooner), "
+            f"and about {cost.worker_bytes / 1e9:.1f} GB of memory a worker"
+        )
+    for warning in [*warnings(spec), *narrow_directions(spec, narrowest(spec))]:
         print(f"warning: {warning}")
     return FINISHED
+
+
+def _unknown(error: Exception) -> str:
+    return f"how long it takes is not known, since a trial of it failed: {error}"
 
 
 def run(spec: StudySpec, given: argparse.Namespace) -> int:
@@ -207,19 +218,47 @@ def _read_ledger(spec: StudySpec, folder: Path) -> Ledger:
 
 
 def _train(spec: StudySpec, ledger: Ledger, tracker: Tracker, given: argparse.Namespace) -> None:
-    from study.launch import run_trainings, worker_count
+    from study.launch import run_trainings
     from study.progress import Progress
     from study.recorder import Recorder
 
-    workers, folder = worker_count(spec, given.workers), spec.folder.absolute()
+    folder = spec.folder.absolute()
     # Ray ends on the first Ctrl-C by itself; a second one is in a hurry, and loses no more
     with suppress(KeyboardInterrupt), Progress(ledger, not given.no_progress) as progress:
-        progress.announce(workers)
+        plan = _planned(spec, ledger, progress, given)
         if not given.no_progress:
             for warning in warnings(spec):
                 print(f"warning: {warning}", file=sys.stderr)
         listeners: list[Listener] = [Recorder(tracker, ledger, folder), progress]
-        run_trainings(spec, ledger, folder, workers, listeners)
+        run_trainings(spec, ledger, folder, plan, listeners)
+
+
+def _planned(
+    spec: StudySpec, ledger: Ledger, progress: Progress, given: argparse.Namespace
+) -> Plan:
+    """How the rest of a study runs; says so, and how long it will take."""
+    from study import plan as plans
+    from study.estimate import prepare
+    from study.probes import ProbeError
+
+    asked, left = (
+        plans.Wanted(spec.resources, given.workers),
+        ledger.trainings - len(ledger.rows()),
+    )
+    begun_with = plans.kept(ledger.study.user_attrs, asked, left)
+    wanted = asked.settled(begun_with) if begun_with else asked
+    plan, seconds = wanted.plan(left), None
+    # the time is for those who look on; what is to be chosen is needed by all
+    if not (wanted.fixed and given.no_progress):
+        try:
+            plan, cost = prepare(spec, wanted, left, progress.measuring)
+            seconds = cost.study_seconds
+        except ProbeError as error:
+            print(f"warning: {_unknown(error)}", file=sys.stderr)
+    if not asked.fixed:
+        ledger.study.set_user_attr(plans.KEY, plans.keep(plan, asked))
+    progress.announce(plan, seconds)
+    return plan
 
 
 def _conclude(

@@ -20,8 +20,8 @@ from study.schema import base, checks, sections
 from study.schema.cautions import warnings as warnings
 from study.schema.distributions import Distribution, Scalar, parse_distribution
 from study.schema.sections import Constraint as Constraint
+from study.schema.sections import Engine, Method, Resources, Tracking
 from study.schema.sections import LongRunSpec as LongRunSpec
-from study.schema.sections import Method, Resources, Tracking
 from study.schema.sections import Metric as Metric
 from study.space import Point
 
@@ -45,6 +45,7 @@ class StudySpec:
         first_points: Points that are tried first, complete.
         long_run: The check after each training.
         resources: Of one Tune trial.
+        engine: How members are run; ``reference`` for plain autograd, to compare with.
         tracking: Where MLflow keeps its records.
         storage: Folder that holds the folders of studies.
     """
@@ -61,6 +62,7 @@ class StudySpec:
     first_points: tuple[Point, ...]
     long_run: LongRunSpec
     resources: Resources
+    engine: Engine
     tracking: Tracking
     storage: str
 
@@ -82,6 +84,11 @@ class StudySpec:
         """Where the study leaves its results."""
         return Path(self.storage).expanduser() / self.name
 
+    @property
+    def engine_path(self) -> str | None:
+        """How the members of a pack are run, see `ebm_core.engine`; None to choose."""
+        return None if self.engine == "auto" else self.engine
+
     def resolved(self) -> dict[str, Any]:
         """The study as plain values, nothing left to a default: again a study document."""
         return {
@@ -100,6 +107,7 @@ class StudySpec:
             "first_points": [dict(point) for point in self.first_points],
             "long_run": self.long_run.model_dump(),
             "resources": self.resources.model_dump(),
+            "engine": self.engine,
             "tracking": self.tracking.model_dump(),
             "storage": self.storage,
         }
@@ -146,6 +154,7 @@ _SECTIONS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "early_stop": (sections.read_early_stop, None),
     "long_run": (sections.section(LongRunSpec), {}),
     "resources": (sections.section(Resources), {}),
+    "engine": (sections.read_engine, "auto"),
     "tracking": (sections.section(Tracking), {}),
     "storage": (sections.read_storage, "studies"),
 }
@@ -237,6 +246,7 @@ def _assembled(found: dict[str, Any]) -> StudySpec:
         first_points=tuple(space.snap(parameters, point) for point in found["first_points"]),
         long_run=found["long_run"],
         resources=found["resources"],
+        engine=found["engine"],
         tracking=tracking,
         storage=found["storage"],
     )

@@ -3,140 +3,114 @@
 from __future__ import annotations
 
 import math
-from dataclasses import astuple
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_study import IMAGES, PLANE, WILD, document
+from made_up_probes import IDLE, START_SECONDS, MadeUpProbes
+from tiny_study import IMAGES, PLANE, document
 
 from ebm_core.data import load_data
 from ebm_core.errors import ConfigError
 from ebm_core.trainer import Trainer
 from study import estimate as module
-from study.estimate import estimate, narrow_directions, rehearse
+from study.estimate import estimate, narrow_directions, narrowest, prepare, rehearse
+from study.plan import Plan, Wanted, makespan
 from study.spec import StudySpec, from_resolved
-
-LONG_RUN = {"steps": 40, "chains": 16}
+from study.survey import PackCost, Survey
 
 
 def spec_of(base: dict[str, Any] = PLANE, **sections: Any) -> StudySpec:
     return from_resolved(document(base=base, **sections))
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PROBE_SECONDS", 0.05)
-
-
-@pytest.fixture
-def one_second_an_update(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that what is multiplied can be told exactly."""
-    monkeypatch.setattr(module, "_update_seconds", lambda trainer: 1.0)
-    monkeypatch.setattr(module, "_check_seconds", lambda spec, trainer: 30.0)
-
-
 # -- cost ----------------------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize("base", [PLANE, IMAGES], ids=["plane", "images"])
-@pytest.mark.parametrize("members", [1, 3])
-def test_all_numbers_are_finite_and_positive(base: dict[str, Any], members: int) -> None:
-    cost = estimate(spec_of(base, long_run=LONG_RUN), workers=2, members=members)
-    *costs, narrowest = astuple(cost)
-    assert all(math.isfinite(value) and value > 0 for value in costs)
-    assert math.isfinite(narrowest)
-    assert narrowest >= 0
-    assert cost.study_seconds > cost.training_seconds + cost.check_seconds
+COST = PackCost(4, 60.0, 3.0, 1.0, 0.5, 2.0, 4e8, 3e8, 2e9)
 
 
-@pytest.mark.parametrize("updates", [20, 60])
-def test_trainings_that_diverge_at_once_have_a_cost_too(updates: int) -> None:
-    base = {**PLANE, **WILD, "updates": updates}
-    cost = estimate(spec_of(base, long_run=LONG_RUN), workers=1, members=1)
-    assert all(math.isfinite(value) and value > 0 for value in astuple(cost)[:4])
+@pytest.mark.parametrize("trainings", [8, 80])
+def test_a_study_takes_its_packs_what_is_besides_and_the_time_to_measure(trainings: int) -> None:
+    survey = Survey(spec_of(), MadeUpProbes())
+    plan = Plan(2, 1, 4)
+    found = estimate(plan, COST, trainings, survey)
+    assert (found.training_seconds, found.check_seconds) == (15.0, 3.0)
+    # the survey has taken no longer than the start of the probes
+    besides = (module._STARTS + 1) * START_SECONDS
+    expected = makespan(plan, COST, trainings) + besides
+    assert found.study_seconds == pytest.approx(expected, abs=0.5)
+    assert found.worker_bytes == 4e8 + module._RAY_BYTES
 
 
-def test_every_kind_of_data_is_tried_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_update_seconds", lambda trainer: float(trainer.dimensions))
-    kinds = {"data": {"distribution": "choice", "values": ["digits@4", "digits@6"]}}
-    found = estimate(spec_of(IMAGES, parameters=kinds), workers=1, members=1)
-    a_update = found.training_seconds / IMAGES["updates"]
-    # of 64 points about half have 16 pixels, the others 36
-    assert 20 < a_update < 32
-
-
-def test_without_a_check_there_is_no_time_for_it() -> None:
-    assert estimate(spec_of(), workers=1, members=1).check_seconds == 0.0
-
-
-@pytest.mark.usefixtures("one_second_an_update")
 @pytest.mark.parametrize(
-    ("trials", "seeds", "workers", "members", "packs_in_a_row"),
+    ("trainings", "workers", "members", "rounds"),
     [
-        (12, 1, 1, 1, 12),
-        (12, 2, 1, 1, 24),
-        (12, 1, 4, 1, 3),
-        (13, 1, 4, 1, 4),
-        (12, 1, 2, 3, 2),
-        (13, 1, 2, 3, 3),
+        (8, 2, 4, 1),
+        (16, 2, 4, 2),
+        (12, 2, 4, 2),
+        (9, 1, 8, 1.125),
+        (20, 2, 8, 1.5),
+        (13, 2, 4, 2),
+        (7, 2, 1, 4),
     ],
 )
-def test_time_is_that_of_the_busiest_worker(
-    trials: int, seeds: int, workers: int, members: int, packs_in_a_row: int
+def test_a_pack_that_is_not_full_takes_less(
+    trainings: int, workers: int, members: int, rounds: float
 ) -> None:
-    cost = estimate(spec_of(trials=trials, seeds=seeds), workers, members)
-    assert cost.training_seconds == pytest.approx(60 / members)
-    assert cost.check_seconds == pytest.approx(30)
-    pack = 60 + members * (30 + module._PICTURE_SECONDS)
-    assert cost.study_seconds == pytest.approx(module._START_SECONDS + packs_in_a_row * pack)
+    assert module._rounds(members, workers, trainings) == rounds
+    full = makespan(Plan(workers, 1, members), replace(COST, cold=0.0), trainings)
+    assert rounds <= full / COST.seconds
 
 
-@pytest.mark.usefixtures("one_second_an_update")
-def test_time_follows_the_updates_and_their_mean_where_they_are_searched() -> None:
-    twice = estimate(spec_of({**PLANE, "updates": 120}), workers=1, members=1)
-    assert twice.training_seconds == pytest.approx(120)
-    lengths = {"distribution": "choice", "values": [60, 100]}
-    mixed = estimate(spec_of(parameters={"updates": lengths}), workers=1, members=1)
-    assert mixed.training_seconds == pytest.approx(80, rel=0.1)
+def test_a_study_smaller_than_a_pack_is_measured_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_of(trials=3, resources={"members_per_trial": 8})
+    plan, cost, probes, _ = prepared(monkeypatch, spec)
+    assert plan == Plan(1, 1, 8)
+    assert probes.asked == [(1, 1, 3)]
+    assert cost.training_seconds == pytest.approx(0.01 * PLANE["updates"])
 
 
-def test_memory_grows_with_chains_and_members() -> None:
-    small, large = spec_of(IMAGES), spec_of({**IMAGES, "bank_size": 30_000})
-    one, many = estimate(small, 1, 1), estimate(large, 1, 1)
-    more = 30_000 * 64 * 4
-    assert many.worker_bytes - one.worker_bytes == pytest.approx(2 * more, rel=0.01)
-    assert estimate(small, 1, 4).worker_bytes > one.worker_bytes
+def prepared(monkeypatch: pytest.MonkeyPatch, spec: StudySpec, workers: int = 2) -> Any:
+    probes = MadeUpProbes()
+    made = []
+
+    def make(count: int, gpus: float) -> MadeUpProbes:
+        made.append((count, gpus))
+        return probes
+
+    monkeypatch.setattr(module, "Probes", make)
+    found = prepare(spec, Wanted(spec.resources, workers), spec.trials * spec.seeds)
+    return *found, probes, made
 
 
-def test_the_probe_leaves_threads_and_random_numbers_alone() -> None:
-    before, state = torch.get_num_threads(), torch.get_rng_state()
-    wanted = before + 1
-    seen = []
-
-    def check_seconds(*_: Any) -> float:
-        seen.append(torch.get_num_threads())
-        return 0.0
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_check_seconds", check_seconds)
-        estimate(spec_of(resources={"cpus_per_trial": wanted}), 1, 1)
-    assert seen == [wanted]
-    assert torch.get_num_threads() == before
-    assert torch.equal(torch.get_rng_state(), state)
+def test_a_plan_and_its_cost_come_from_the_same_measurement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resources = {"members_per_trial": 3, "gpus_per_trial": 0.5}
+    spec = spec_of(trials=6, resources=resources, long_run={"steps": 2000})
+    plan, cost, probes, made = prepared(monkeypatch, spec)
+    assert plan == Plan(2, 1, 3)
+    assert made == [(2, 0.5)]
+    assert probes.asked == [(2, 1, 3)]
+    assert cost.training_seconds == pytest.approx(0.01 * PLANE["updates"])
+    assert cost.check_seconds == pytest.approx(2.0)
+    assert cost.worker_bytes == IDLE + 3e6 + module._RAY_BYTES
 
 
-def test_threads_are_put_back_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> float:
-        raise RuntimeError("out of memory")
-
-    before = torch.get_num_threads()
-    monkeypatch.setattr(module, "_update_seconds", broken)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        estimate(spec_of(resources={"cpus_per_trial": before + 1}), 1, 1)
-    assert torch.get_num_threads() == before
+@pytest.mark.parametrize(
+    ("changes", "grows"),
+    [({}, False), ({"updates": 6000}, True)],
+    ids=["the same again", "longer trainings"],
+)
+def test_time_grows_with_updates(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], grows: bool
+) -> None:
+    short = prepared(monkeypatch, spec_of())[1].study_seconds
+    other = prepared(monkeypatch, spec_of({**PLANE, **changes}))[1].study_seconds
+    assert other - short == pytest.approx(59.4 if grows else 0.0, abs=0.5)
 
 
 # -- narrow directions ---------------------------------------------------------------------------
@@ -146,7 +120,7 @@ def narrowest_of(path: Path, x: np.ndarray) -> float:
     np.save(path, x.astype(np.float32))
     data = {"name": "array", "path": str(path)}
     base = {**IMAGES, "data": data, "bank_size": 50, "bank_start": "uniform"}
-    return estimate(spec_of(base), 1, 1).narrowest
+    return narrowest(spec_of(base))
 
 
 def test_the_narrowest_direction_need_not_be_an_axis(tmp_path: Path) -> None:
@@ -166,11 +140,21 @@ def test_few_samples_do_not_vary_along_every_direction(tmp_path: Path) -> None:
 def test_a_law_in_the_plane_knows_its_narrowest_direction() -> None:
     spec = spec_of()
     sd = load_data(spec.config({"epsilon": 0.1}).data).sd  # type: ignore[attr-defined]
-    assert estimate(spec, 1, 1).narrowest == pytest.approx(float(sd))
+    assert narrowest(spec) == pytest.approx(float(sd))
+
+
+def test_the_narrowest_of_several_data_counts() -> None:
+    def least(*values: str) -> float:
+        searched = {"data": {"distribution": "choice", "values": list(values)}}
+        return narrowest(spec_of({**PLANE, "network": "mlp"}, parameters=searched))
+
+    plane, images = least("gmm"), least("digits@4")
+    assert plane != images
+    assert least("gmm", "digits@4") == least("digits@4", "gmm") == min(plane, images)
 
 
 @pytest.mark.parametrize(
-    ("ratio", "narrowest", "warned"),
+    ("ratio", "least_sd", "warned"),
     [
         (0.0, 0.29, True),
         (0.0, 0.31, False),
@@ -181,13 +165,13 @@ def test_a_law_in_the_plane_knows_its_narrowest_direction() -> None:
     ],
 )
 def test_chains_wider_than_the_noised_data_are_warned_of(
-    ratio: float, narrowest: float, warned: bool
+    ratio: float, least_sd: float, warned: bool
 ) -> None:
     """The widest chains have epsilon 0.3: data of sd s match from s**2 + (ratio 0.3)**2 on."""
-    found = narrow_directions(spec_of({**PLANE, "eps_data_ratio": ratio}), narrowest)
+    found = narrow_directions(spec_of({**PLANE, "eps_data_ratio": ratio}), least_sd)
     assert len(found) == warned
     for line in found:
-        assert f"an sd of {narrowest:.2g}, which with its noise stays under epsilon=0.3" in line
+        assert f"an sd of {least_sd:.2g}, which with its noise stays under epsilon=0.3" in line
 
 
 # -- rehearsal -----------------------------------------------------------------------------------

@@ -243,6 +243,19 @@ def test_a_checkpoint_of_other_trainings_is_left_alone(tmp_path: Path) -> None:
     assert Job(assignment(tmp_path, TINY.with_(epsilon=0.11))).trainer.update == 0
 
 
+@pytest.mark.parametrize(("asked", "path"), [(None, "closed_form"), ("reference", "reference")])
+def test_members_are_run_as_the_assignment_says(
+    tmp_path: Path, asked: str | None, path: str
+) -> None:
+    given = assignment(tmp_path, TINY)
+    job = Job(Assignment(**{**vars(given), "engine_path": asked}))
+    while not job.finished:
+        job.advance()
+    (row,) = job.conclude()
+    assert row["status"] == "finished"
+    assert read_pack(tmp_path / "trials/0002/seed-0/pack.yaml").engine_path == path
+
+
 def test_threads_are_those_of_the_assignment(tmp_path: Path) -> None:
     given = assignment(tmp_path, TINY)
     job = Job(Assignment(**{**vars(given), "threads": 2}))

@@ -15,6 +15,7 @@ from ebm_core.config import make_config
 from study import progress
 from study.job import Unit
 from study.ledger import Ledger
+from study.plan import Plan
 from study.progress import Progress, counted, duration, label
 from study.spec import from_resolved
 from study.table import Row, failed_row
@@ -126,7 +127,11 @@ def test_numbers_are_short(gamma_0: float, text: str) -> None:
         (0.42, "0.4 s"),
         (45.4, "45 s"),
         (89.9, "90 s"),
-        (90, "2 min"),
+        (90, "1 min 30 s"),
+        (104.9, "1 min 40 s"),
+        (116, "2 min"),
+        (594.9, "9 min 50 s"),
+        (595, "10 min"),
         (5399, "90 min"),
         (5400, "1.5 h"),
         (172799, "48.0 h"),
@@ -141,13 +146,32 @@ def test_one_is_no_plural() -> None:
     assert [counted(n, "worker") for n in (0, 1, 2)] == ["0 workers", "1 worker", "2 workers"]
 
 
+@pytest.mark.parametrize(
+    ("plan", "seconds", "words"),
+    [
+        (Plan(2, 1, 8), 70.0, "6 trainings in packs of 8 on 2 workers, 1 thread each: about 70 s"),
+        (Plan(2, 1, 1), 100.0, "6 trainings on 2 workers, 1 thread each: about 1 min 40 s"),
+        (Plan(1, 4, 2), None, "6 trainings in packs of 2 on 1 worker, 4 threads"),
+    ],
+)
+def test_it_says_what_is_about_to_happen(
+    ledger: Ledger, plan: Plan, seconds: float | None, words: str
+) -> None:
+    live, console = shown(ledger)
+    live.measuring()
+    live.announce(plan, seconds)
+    wait, said = text_of(console).splitlines()
+    assert wait == "tiny: measuring how fast packs are trained here ..."
+    assert said == f"tiny: {words}"
+
+
 # -- plain lines ---------------------------------------------------------------------------------
 
 
 def test_a_log_has_a_line_for_every_training(ledger: Ledger, clock: Clock) -> None:
     live, console = shown(ledger, width=40)
     with live:
-        live.announce(2)
+        live.announce(Plan(2, 1, 1))
         rows: list[dict[str, Any]] = [
             {},
             {
@@ -163,7 +187,7 @@ def test_a_log_has_a_line_for_every_training(ledger: Ledger, clock: Clock) -> No
             live.started([unit])
             live.ended([unit], [outcome(unit, **fields)])
     head, *lines = text_of(console).splitlines()
-    assert head == "tiny: 6 trainings on 2 workers"
+    assert head == "tiny: 6 trainings on 2 workers, 1 thread each"
     starts = [rf"\[{n}/6\] ε=0\.\d+ ρ=1 γ0=0\.02 anneal=20: " for n in range(1, 5)]
     ends = [
         "● convergent (r/r* 0.99; long run holds; 9.6 s)",
@@ -206,8 +230,8 @@ def test_what_was_done_before_counts_but_not_for_the_time_left(
         (unit,) = ledger.next_pack(1)
         ledger.record(unit, outcome(unit))
     live, console = shown(ledger)
-    live.announce(1)
-    assert text_of(console) == "tiny: 6 trainings, 2 of them done before, on 1 worker\n"
+    live.announce(Plan(1, 1, 1))
+    assert text_of(console) == "tiny: 6 trainings, 2 of them done before, on 1 worker, 1 thread\n"
     assert live.seconds_left() is None
     (unit,) = ledger.next_pack(1)
     live.started([unit])
@@ -242,7 +266,8 @@ def test_nothing_is_best_while_nothing_is_known(ledger: Ledger) -> None:
 def test_it_can_be_silenced(ledger: Ledger, clock: Clock, terminal: bool) -> None:
     console = Console(file=io.StringIO(), force_terminal=terminal)
     with Progress(ledger, enabled=False, console=console) as live:
-        live.announce(2)
+        live.announce(Plan(2, 1, 1))
+        live.measuring()
         (unit,) = ledger.next_pack(1)
         live.started([unit])
         clock.now += 100
@@ -278,7 +303,7 @@ def test_a_terminal_shows_a_status_within_its_width_and_keeps_only_the_lines(
 ) -> None:
     live, console = shown(ledger, width, terminal=True)
     with live:
-        live.announce(1)
+        live.announce(Plan(1, 1, 1))
         for _ in range(3):
             (unit,) = ledger.next_pack(1)
             live.started([unit])
@@ -288,7 +313,7 @@ def test_a_terminal_shows_a_status_within_its_width_and_keeps_only_the_lines(
     output = text_of(console)
     screen = Screen(output)
     head, *kept = filter(None, screen.lines)
-    assert head == "tiny: 6 trainings on 1 worker"
+    assert head == "tiny: 6 trainings on 1 worker, 1 thread"
     assert [line[:5] for line in kept] == ["[1/6]", "[2/6]", "[3/6]"]
     assert all(line.endswith("9.6 s)") for line in kept)
     best = "best convergence_score 0.9 (trial 0, ε=0.104)"

@@ -18,14 +18,17 @@ import fake_study
 import optuna
 import pandas as pd
 import pytest
+from made_up_probes import MadeUpProbes
 from tiny_study import IMAGES, PLANE, document
 
 from ebm_core.config import make_config
 from ebm_core.document import dump_yaml, parse_yaml
-from study import launch, mlflow_store, report
+from study import estimate, launch, mlflow_store, report
 from study.job import Unit
 from study.ledger import Ledger
 from study.lock import hold
+from study.plan import Plan
+from study.probes import ProbeError
 from study.run import main
 from study.searcher import Listener
 from study.spec import StudySpec, from_resolved
@@ -80,17 +83,19 @@ class Fake:
     def __init__(self, stop_after: int = -1, broken: Sequence[int] = ()) -> None:
         self.stop_after, self.broken = stop_after, broken
         self.trained: list[tuple[int, int]] = []
+        self.plans: list[Plan] = []
 
     def __call__(
         self,
         spec: StudySpec,
         ledger: Ledger,
         folder: Path,
-        workers: int,
+        plan: Plan,
         listeners: Sequence[Listener],
     ) -> None:
+        self.plans.append(plan)
         packs = 0
-        while packs != self.stop_after and (units := ledger.next_pack(1)):
+        while packs != self.stop_after and (units := ledger.next_pack(plan.members)):
             packs += 1
             self.trained += [(unit.trial, unit.seed) for unit in units]
             rows = [self._row(unit, folder) for unit in units]
@@ -117,6 +122,14 @@ class Fake:
             name: None if isinstance(value, float) and math.isnan(value) else value
             for name, value in made_up.items()
         }
+
+
+@pytest.fixture(autouse=True)
+def probes(monkeypatch: pytest.MonkeyPatch) -> MadeUpProbes:
+    """Nothing is measured here."""
+    made_up = MadeUpProbes()
+    monkeypatch.setattr(estimate, "Probes", lambda count, gpus: made_up)
+    return made_up
 
 
 class Interrupted(Fake):
@@ -319,7 +332,7 @@ def test_a_dry_run_prints_study_cost_and_warnings_and_writes_nothing(
     spec = from_resolved(parse_yaml(text))
     assert (spec.trials, spec.base["eps_data_ratio"]) == (6, 0.5)
     cost, *warnings = said.splitlines()
-    assert cost.startswith("6 trainings in packs of 2 on 2 workers: about ")
+    assert cost.startswith("6 trainings in packs of 2 on 2 workers, 1 thread each: about ")
     assert " a training and " in cost
     assert cost.endswith(" GB of memory a worker")
     assert [line.split(":")[0] for line in warnings] == ["warning"] * 2
@@ -333,8 +346,106 @@ def test_a_dry_run_of_one_training_reads_well(
 ) -> None:
     assert main(["s.yaml", "--dry-run", "--trials", "1", "--workers", "8"]) == 0
     cost = capsys.readouterr().out.splitlines()[-1]
-    assert cost.startswith("1 training on 1 worker: about ")
+    assert cost.startswith("1 training on 1 worker, 1 thread: about ")
     assert "long run" not in cost
+
+
+@pytest.mark.parametrize("arguments", [[], ["--dry-run"]], ids=["run", "dry run"])
+def test_what_is_auto_is_chosen_and_told(
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    probes: MadeUpProbes,
+    arguments: list[str],
+) -> None:
+    probes.law = lambda workers, threads, members: max(4, members)
+    fake = Fake()
+    monkeypatch.setattr(launch, "run_trainings", fake)
+    auto = ["resources.members_per_trial=auto", "trials=16"]
+    assert main(["s.yaml", "--workers", "2", *set_all(auto), *arguments]) == 0
+    plan = "16 trainings in packs of 4 on 2 workers, 1 thread each: about "
+    assert plan in "".join(capsys.readouterr())
+    assert fake.plans == ([] if arguments else [Plan(2, 1, 4)])
+
+
+# -- a plan that is kept --------------------------------------------------------------------------
+
+AUTO = ["--set", "resources.members_per_trial=auto", "--trials", "16"]
+
+
+def packs_of_four(workers: int, threads: int, members: int) -> float:
+    return max(4, members)
+
+
+@pytest.mark.usefixtures("plain_report")
+@pytest.mark.parametrize("silent", [[], ["--no-progress"]], ids=["told", "silent"])
+def test_a_study_that_goes_on_keeps_its_plan(
+    store: Path, monkeypatch: pytest.MonkeyPatch, probes: MadeUpProbes, silent: list[str]
+) -> None:
+    probes.law = packs_of_four
+    first, second = Fake(stop_after=1), Fake()
+    assert run(monkeypatch, first, *AUTO, *silent) == 130
+    # now larger packs would pay
+    probes.law = lambda workers, threads, members: 10.0
+    probes.asked.clear()
+    assert run(monkeypatch, second, *AUTO, *silent) == 0
+    assert first.plans == second.plans == [Plan(1, 1, 4)]
+    # what it will take is told, to whom it may concern
+    assert probes.asked == ([] if silent else [(1, 1, 4)])
+
+
+@pytest.mark.usefixtures("plain_report")
+@pytest.mark.parametrize(
+    ("arguments", "plan"),
+    [
+        (["--workers", "2"], Plan(2, 1, 6)),
+        (["--set", "resources.members_per_trial=3"], Plan(1, 1, 3)),
+        (["--set", "resources.cpus_per_trial=2"], Plan(1, 2, 12)),
+    ],
+    ids=["workers", "members", "cpus"],
+)
+def test_a_plan_changes_with_what_is_asked_for(
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    probes: MadeUpProbes,
+    arguments: list[str],
+    plan: Plan,
+) -> None:
+    probes.law = packs_of_four
+    assert run(monkeypatch, Fake(stop_after=1), *AUTO) == 130
+    probes.law = lambda workers, threads, members: 10.0
+    second = Fake()
+    assert run(monkeypatch, second, *AUTO, *arguments) == 0
+    assert second.plans == [plan]
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_without_anything_to_choose_nor_to_tell_nothing_is_measured(
+    store: Path, monkeypatch: pytest.MonkeyPatch, probes: MadeUpProbes
+) -> None:
+    assert run(monkeypatch, Fake(), "--no-progress") == 0
+    assert probes.asked == []
+    assert run(monkeypatch, Fake(), "--fresh") == 0
+    assert probes.asked == [(1, 1, 1)]
+
+
+@pytest.mark.usefixtures("plain_report")
+@pytest.mark.parametrize("arguments", [[], ["--dry-run"]], ids=["run", "dry run"])
+def test_a_probe_that_fails_leaves_the_study_alone(
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ProbeError("RuntimeError: a broken network")
+
+    monkeypatch.setattr(estimate, "Probes", broken)
+    fake = Fake()
+    assert run(monkeypatch, fake, *AUTO, *arguments) == 0
+    said = "how long it takes is not known, since a trial of it failed: RuntimeError: a broken"
+    assert said in "".join(capsys.readouterr())
+    assert fake.plans == ([] if arguments else [Plan(1, 1, 1)])
 
 
 # -- a study that ends ---------------------------------------------------------------------------

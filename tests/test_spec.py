@@ -34,6 +34,7 @@ def test_a_short_file_is_filled_with_defaults() -> None:
     assert (spec.tracking.uri, spec.tracking.experiment) == ("sqlite:///mlflow.db", "sweep")
     assert spec.folder == Path("studies/sweep")
     assert (spec.constraints, spec.first_points) == ((), ())
+    assert (spec.engine, spec.engine_path) == ("auto", None)
 
 
 def test_a_full_file_is_read() -> None:
@@ -44,9 +45,10 @@ def test_a_full_file_is_read() -> None:
         seed="7",
         first_points="[{epsilon: 0.08}]",
         long_run="{steps: 0, chains: 10}",
-        resources="{cpus_per_trial: 2, gpus_per_trial: 0.5, members_per_trial: auto}",
+        resources="{cpus_per_trial: auto, gpus_per_trial: 0.5, members_per_trial: auto}",
         tracking="{experiment: mine}",
         storage="~/studies",
+        engine="reference",
     )
     assert [metric.goal for metric in spec.metrics] == ["maximize", "minimize"]
     assert [(c.name, c.relation, c.limit) for c in spec.constraints] == [
@@ -55,8 +57,9 @@ def test_a_full_file_is_read() -> None:
         ("d_balance", ">=", -0.1),
     ]
     assert spec.first_points == ({"epsilon": 0.08},)
-    assert spec.resources.members_per_trial == "auto"
+    assert (spec.resources.cpus_per_trial, spec.resources.members_per_trial) == ("auto", "auto")
     assert spec.tracking.experiment == "mine"
+    assert spec.engine_path == spec.resolved()["engine"] == "reference"
     assert spec.folder == Path.home() / "studies" / "sweep"
 
 

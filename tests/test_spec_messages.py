@@ -40,6 +40,9 @@ MESSAGES: list[tuple[dict[str, str], list[str]]] = [
         {"parameters.epsilon.mx": "1"},
         ["parameters.epsilon.mx: unknown key, got 1; did you mean `max`?"],
     ),
+    ({"engine": "fast"}, ["engine: must be one of auto, reference, got 'fast'"]),
+    ({"engine": "refrence"}, ["got 'refrence'; did you mean `reference`?"]),
+    ({"engine": "[auto]"}, ["engine: must be one of auto, reference, got ['auto']"]),
     ({"base.epsilonn": "1"}, ["base.epsilonn: unknown key, got 1; did you mean `epsilon`?"]),
     (
         {"base.data.sizee": "8"},
@@ -241,7 +244,7 @@ MESSAGES: list[tuple[dict[str, str], list[str]]] = [
     (
         {"resources": "{cpus_per_trial: 0, members_per_trial: many, gpus_per_trial: 1.5}"},
         [
-            "resources.cpus_per_trial: must be greater than or equal to 1, got 0",
+            "resources.cpus_per_trial: must be a whole number of at least 1, or auto, got 0",
             "resources.gpus_per_trial: must be a share of one GPU or a whole number of them,"
             " got 1.5",
             "resources.members_per_trial: must be a whole number of at least 1, or auto,"

@@ -1,17 +1,12 @@
-"""Trainings of a second, and a way to run a study of them in this process, without Ray."""
+"""Trainings of a second, and studies of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ebm_core.config import make_config
-from study.job import Assignment, Job, Unit
-from study.launch import members_per_pack
-from study.ledger import Ledger
-from study.searcher import Listener
-from study.spec import StudySpec
+from study.job import Assignment, Unit
 from study.table import CAUSE, COLUMNS, Row
 
 PLANE: dict[str, Any] = {
@@ -57,23 +52,6 @@ def document(**sections: Any) -> dict[str, Any]:
         "long_run": {"steps": 0},
         **sections,
     }
-
-
-def run_in_process(
-    spec: StudySpec, ledger: Ledger, folder: Path, workers: int, listeners: Sequence[Listener]
-) -> None:
-    """Stands in for `study.launch.run_trainings`."""
-    while units := ledger.next_pack(members_per_pack(spec, workers)):
-        job = Job(assignment(folder, *units, long_run_steps=spec.long_run.steps))
-        for listener in listeners:
-            listener.started(units)
-        while not job.finished:
-            curves = job.advance()
-            for listener in listeners:
-                listener.progressed(units, job.trainer.update, curves)
-        rows = job.conclude()
-        for listener in listeners:
-            listener.ended(units, rows)
 
 
 def outcome(unit: Unit, **fields: Any) -> Row:

@@ -27,6 +27,10 @@ from study.table import NUMERIC_NAMES
 METHODS = ("grid", "random", "sobol", "tpe", "gp", "nsga2")
 Method = Literal["grid", "random", "sobol", "tpe", "gp", "nsga2"]
 
+# How members are run: by the path that suits, or by the plain one that all others are held to.
+ENGINES = ("auto", "reference")
+Engine = Literal["auto", "reference"]
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CONSTRAINT = re.compile(
     r"(?P<name>[A-Za-z_]\w*)\s*(?P<relation><=|>=|==)\s*"
@@ -41,7 +45,7 @@ def _column(name: str) -> str:
     return name
 
 
-def _members(value: Any) -> Any:
+def _count(value: Any) -> Any:
     if value == "auto" or (type(value) is int and value >= 1):
         return value
     raise ValueError("must be a whole number of at least 1, or auto")
@@ -92,11 +96,14 @@ class LongRunSpec(Section, strict=True):
 
 
 class Resources(Section, strict=True):
-    """What one Tune trial takes, and how many configurations it trains as one pack."""
+    """What one Tune trial takes, and how many configurations it trains as one pack.
 
-    cpus_per_trial: int = Field(1, ge=1)
+    ``auto`` is chosen by measurement before the study starts.
+    """
+
+    cpus_per_trial: Annotated[int | Literal["auto"], BeforeValidator(_count)] = 1
     gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(_gpus)] = 0.0
-    members_per_trial: Annotated[int | Literal["auto"], BeforeValidator(_members)] = 1
+    members_per_trial: Annotated[int | Literal["auto"], BeforeValidator(_count)] = 1
     address: Annotated[str, AfterValidator(_local)] = "local"
 
 
@@ -179,6 +186,13 @@ def read_method(raw: Any) -> Method:
     if raw not in METHODS:
         hint = did_you_mean(raw, METHODS) if isinstance(raw, str) else ""
         raise ConfigError([Problem("", f"must be one of {', '.join(METHODS)}", raw, hint)])
+    return raw  # type: ignore[no-any-return]
+
+
+def read_engine(raw: Any) -> Engine:
+    if raw not in ENGINES:
+        hint = did_you_mean(raw, ENGINES) if isinstance(raw, str) else ""
+        raise ConfigError([Problem("", f"must be one of {', '.join(ENGINES)}", raw, hint)])
     return raw  # type: ignore[no-any-return]
 
 

@@ -30,16 +30,15 @@ VANILLA = {
     "data": "digits@16",
     "network": {"name": "vanilla", "width": 8},
     "langevin_steps": 20,
-    "updates": 1_500,
-    "anneal_updates": 700,
-    "window": 700,
+    "updates": 600,
+    "anneal_updates": 250,
+    "window": 300,
 }
 CASES: dict[str, TrainConfig] = {
     "mlp, ε 0.2": preset("digits", epsilon=0.2),
     "mlp, ε 0.08": preset("digits"),
     "mlp, ε 0.02": preset("digits", epsilon=0.02),
     "vanilla 16×16, ε 0.1": preset("digits", epsilon=0.1, **VANILLA),
-    "vanilla 16×16, ε 0.03": preset("digits", epsilon=0.03, **VANILLA),
 }
 LONG_STEPS, LONG_CHAINS = 1_000, 128
 
