@@ -24,7 +24,7 @@ from ebm_core.density import (
     sample_divergence,
 )
 from ebm_core.departure import SUMMARIES, Effect, LongRunLimits, effect
-from ebm_core.engine import module_gradient
+from ebm_core.engine import arithmetic, module_gradient
 from ebm_core.langevin import Gradient, run_langevin
 from ebm_core.long_run import LongRun, decide
 from ebm_core.matched import MatchedGradient, matched_gradient
@@ -274,23 +274,24 @@ def check(
     dataset = (dataset or load_data(config.data)).to(device)
     # the reference may cost as much as the chains from one start
     most = max(_LEAST_REFERENCE, steps * chains // config.langevin_steps)
-    short_run = short_run_samples(result, min(_MOST_REFERENCE, most), dataset, seed)
-    rng = generator(seed, Stream.EVALUATION, 3, device)
-    data = positive_samples(dataset, chains, config.data_epsilon, rng, short_run.dtype)
-    n, scale = max(1, chains // _NOISE_SHARE), config.start_scale
-    noise = start_states(_noise_kind(config), n, dataset, scale, rng, short_run.dtype)
-    return long_run(
-        result.energy,
-        short_run,
-        data,
-        config.epsilon,
-        steps,
-        seed,
-        module_gradient(result.energy),
-        chains=chains,
-        noise=noise,
-        adjusted_steps=adjusted_steps,
-    )
+    with arithmetic("float32", device):  # whatever the precision of the training was
+        short_run = short_run_samples(result, min(_MOST_REFERENCE, most), dataset, seed)
+        rng = generator(seed, Stream.EVALUATION, 3, device)
+        data = positive_samples(dataset, chains, config.data_epsilon, rng, short_run.dtype)
+        n, scale = max(1, chains // _NOISE_SHARE), config.start_scale
+        noise = start_states(_noise_kind(config), n, dataset, scale, rng, short_run.dtype)
+        return long_run(
+            result.energy,
+            short_run,
+            data,
+            config.epsilon,
+            steps,
+            seed,
+            module_gradient(result.energy),
+            chains=chains,
+            noise=noise,
+            adjusted_steps=adjusted_steps,
+        )
 
 
 def _noise_kind(config: TrainConfig) -> str:

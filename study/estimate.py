@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ebm_core.data import Dataset, is_plane_law, load_data
-from ebm_core.device import resolve_device
+from ebm_core.device import check_precision, resolve_device
 from ebm_core.errors import ConfigError, DataError, EnergyError, Problem
 from ebm_core.trainer import Trainer
 from study import plan, space
@@ -118,11 +118,13 @@ def rehearse(spec: StudySpec) -> None:
 
 def _build(spec: StudySpec) -> None:
     configs = [spec.config(point) for point in space.probe_points(spec.parameters)]
-    resolve_device(configs[0].device)
+    check_precision(configs[0].precision, resolve_device(configs[0].device))
     datasets = {str(config.data): load_data(config.data) for config in configs}
     for kind in kinds(configs):
-        config = kind.config
-        Trainer([config.with_(device="cpu")], dataset=datasets[str(config.data)])
+        here = {"device": "cpu"}
+        if kind.config.precision == "tf32":  # which the device of the trainings has
+            here["precision"] = "float32"
+        Trainer([kind.config.with_(**here)], dataset=datasets[str(kind.config.data)])
 
 
 def _section(spec: StudySpec, key: str) -> str:

@@ -234,3 +234,14 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     spec = spec_of({**PLANE, "device": "cuda"}, resources={"gpus_per_trial": 1})
     with pytest.raises(ConfigError, match=r"^base\.device: must be auto or cpu"):
         rehearse(spec)
+
+
+def test_tf32_is_refused_where_there_is_no_gpu_and_rehearsed_where_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = spec_of({**PLANE, "device": "auto", "precision": "tf32"})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"^base\.precision: must be float32, float64 or bfl"):
+        rehearse(spec)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    rehearse(spec)  # on this machine's CPU

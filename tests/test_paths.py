@@ -150,8 +150,16 @@ def test_tiles_are_even_and_leave_nobody_out(members: int) -> None:
 
 
 def test_large_members_walk_alone() -> None:
-    states, parameters = torch.zeros(4, 1, 2), {"w": torch.zeros(4, 1 << 20)}
+    states, parameters = torch.zeros(4, 1, 2), {"w": torch.zeros(4, 1 << 10, 1 << 10)}
     assert len(engine.tiles(parameters, states)) == 4
+
+
+@pytest.mark.parametrize(("chains", "largest"), [(100, 16), (200, 10), (400, 6), (4_000, 1)])
+def test_members_of_many_chains_walk_in_smaller_tiles(chains: int, largest: int) -> None:
+    parameters = stack_parameters([Mlp(2, (32, 64, 64, 64)) for _ in range(64)])
+    found = engine.tiles(parameters, torch.zeros(64, chains, 2))
+    assert max(tile.stop - tile.start for tile in found) <= largest
+    assert len(found) >= 64 / largest
 
 
 def test_a_member_walks_the_same_in_a_large_pack(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ebm_core.chains import draw_slots, start_states
 from ebm_core.commands.progress import Progress
 from ebm_core.data import positive_samples
-from ebm_core.engine import module_gradient, module_with
+from ebm_core.engine import arithmetic, module_gradient, module_with
 from ebm_core.errors import ConfigError, Problem
 from ebm_core.files import replacing
 from ebm_core.langevin import run_langevin
@@ -45,7 +45,10 @@ def run(options: Namespace, say: Callable[[str], None]) -> int:
         energy, start = energy.double(), start.double()
     x, r, acceptance = start, [], []
     done = 0
-    with Progress(options.steps, "steps", quiet=options.quiet) as progress:
+    with (
+        arithmetic("float32", trainer.device),
+        Progress(options.steps, "steps", quiet=options.quiet) as progress,
+    ):
         while done < options.steps:
             steps = min(max(1, options.steps // _PORTIONS), options.steps - done)
             x, info = run_langevin(
