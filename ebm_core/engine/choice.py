@@ -48,9 +48,9 @@ _STEPPERS: dict[str, Callable[[Kernel], Stepper]] = {
     "graph": Captured,
 }
 
-# Compiling is to save a few times over what it takes. It takes 5 to 13 s on one core, and saves
-# half or more where a network is evaluated by `vmap`, 25 % of a single perceptron, and nothing of
-# several.
+# Compiling is to save a few times over what it takes. It takes 5 to 23 s on one core, 3 s where
+# another worker has compiled the same, and saves half or more where a network is evaluated by
+# `vmap`, 25 % of a single perceptron, and nothing of several.
 _COMPILE_SECONDS = 60.0
 _COMPILE_SAVES = {"vmap": 0.6, "closed_form": 0.25}
 _PROBE_STEPS, _PROBE_REPEATS = 4, 3
