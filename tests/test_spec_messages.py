@@ -41,7 +41,10 @@ MESSAGES: list[tuple[dict[str, str], list[str]]] = [
         ["parameters.epsilon.mx: unknown key, got 1; did you mean `max`?"],
     ),
     ({"engine": "fast"}, ["engine: must be one of auto, reference, got 'fast'"]),
-    ({"engine": "refrence"}, ["got 'refrence'; did you mean `reference`?"]),
+    (
+        {"engine": "refrence"},
+        ["engine: must be one of auto, reference, got 'refrence'; did you mean `reference`?"],
+    ),
     ({"engine": "[auto]"}, ["engine: must be one of auto, reference, got ['auto']"]),
     ({"base.epsilonn": "1"}, ["base.epsilonn: unknown key, got 1; did you mean `epsilon`?"]),
     (
