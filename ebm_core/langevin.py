@@ -22,7 +22,7 @@ Advance = Callable[[Gradient, Tensor, Tensor, Tensor, Tensor], Tensor]
 # Numbers drawn at a time for one member: few megabytes for a pack on a CPU, where more of them are
 # no faster, and few launches on a GPU. That depends on nothing else but the shape of the chains of
 # one member, so that the size of a pack does not change the noise.
-_NOISE_BLOCK = {"cpu": 1 << 16, "cuda": 1 << 20}
+_NOISE_BLOCK_CPU, _NOISE_BLOCK = 1 << 16, 1 << 20
 
 
 class PathInfo(NamedTuple):
@@ -58,7 +58,8 @@ def noise_steps(shape: Sequence[int], device: torch.device) -> int:
         shape: Of the chains of one member, (n, *shape).
         device: Where they are.
     """
-    return max(1, _NOISE_BLOCK[device.type] // max(1, math.prod(shape)))
+    numbers = _NOISE_BLOCK_CPU if device.type == "cpu" else _NOISE_BLOCK
+    return max(1, numbers // max(1, math.prod(shape)))
 
 
 def noise_blocks(

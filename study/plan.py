@@ -89,7 +89,9 @@ class Wanted:
         if gpus > 0:
             import torch
 
-            room = min(room, int(torch.cuda.device_count() / gpus))
+            count = torch.cuda.device_count()
+            # a worker's share lies on one GPU
+            room = min(room, count * int(1 / gpus) if gpus < 1 else int(count / gpus))
         return max(1, room)
 
     def plain(self) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class Probes:
         given = os.environ.get("CUDA_VISIBLE_DEVICES")
         gpus = given.split(",") if given else [str(i) for i in range(torch.cuda.device_count())]
         if self._gpus < 1:
-            return gpus[int(index * self._gpus) % len(gpus)]
+            return gpus[index // int(1 / self._gpus) % len(gpus)]
         wanted = int(self._gpus)
         return ",".join(gpus[index * wanted : (index + 1) * wanted])
 

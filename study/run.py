@@ -253,10 +253,10 @@ def _planned(
         try:
             plan, cost = prepare(spec, wanted, left, progress.measuring)
             seconds = cost.study_seconds
+            if not asked.fixed:
+                ledger.study.set_user_attr(plans.KEY, plans.keep(plan, asked))
         except ProbeError as error:
             print(f"warning: {_unknown(error)}", file=sys.stderr)
-    if not asked.fixed:
-        ledger.study.set_user_attr(plans.KEY, plans.keep(plan, asked))
     progress.announce(plan, seconds)
     return plan
 

@@ -209,7 +209,7 @@ def test_a_captured_path_equals_the_reference(name: str, path: str) -> None:
 
 
 def test_a_graph_is_captured_once_for_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ebm_core.langevin._NOISE_BLOCK", {"cpu": 8 * CHAINS * 64})
+    monkeypatch.setattr("ebm_core.langevin._NOISE_BLOCK_CPU", 8 * CHAINS * 64)
     modules, x = pack("mlp", 3, torch.float64)
     own = make_engine(modules[0], 3)
     captures: list[int] = []

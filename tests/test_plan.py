@@ -51,6 +51,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         (16, {"cpus_per_trial": 9}, 1),
         (16, {"gpus_per_trial": 1}, 2),
         (16, {"gpus_per_trial": 0.5}, 4),
+        (16, {"gpus_per_trial": 0.4}, 4),  # two on each, and none on both
         (16, {"gpus_per_trial": 0.1}, 8),
         (16, {"gpus_per_trial": 4}, 1),
         (16, {"members_per_trial": 4}, 4),

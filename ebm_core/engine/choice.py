@@ -115,7 +115,9 @@ def choose_engine(
         if len(states) > 1 and convolves(module) and _batchable(module):
             others = [make(name) for name in (Batched.name, Looped.name) if name != engine.path]
             able = [each for each in others if probe(each, parameters, states[:, :2])]
-            engine = _fastest([engine, *able], parameters, states)
+            # as they will run: captured, since made one by one the launches would decide
+            captured = [make(f"{each.path}+graph") for each in (engine, *able)]
+            return _fastest(captured, parameters, states)
         return make(f"{engine.path}+graph")
     compiled = _worth_compiling(engine, module, parameters, states, steps)
     return make(f"{compiled}+compile") if compiled else engine
@@ -206,6 +208,5 @@ def _step_seconds(engine: Engine, parameters: Parameters, states: Tensor) -> flo
 
 def module_gradient(module: nn.Module) -> Gradient:
     """Fastest input gradient of one trained module, (n, *shape) to the same."""
-
     gradient = make_engine(module, 1).input_gradient(stack_parameters([module]))
     return lambda x: gradient(x.unsqueeze(0)).squeeze(0)

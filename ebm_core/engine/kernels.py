@@ -36,9 +36,11 @@ class Kernel(Protocol):
 
     Attributes:
         name: Of the path, as kept in checkpoints.
+        flat: Whether it sees no shape, so that states may be flattened once for a path.
     """
 
     name: str
+    flat: bool
 
     def energy(self, parameters: Parameters, x: Tensor) -> Tensor:
         """F, (M, n, *shape) to (M, n); differentiable in the parameters."""
@@ -70,6 +72,7 @@ class ClosedFormMlp:
     """
 
     name = "closed_form"
+    flat = True
 
     def __init__(self, module: Mlp) -> None:
         self.layers = len(module.hidden)
@@ -119,6 +122,7 @@ class Batched:
     """Any module, its members batched by `torch.func.vmap`."""
 
     name = "vmap"
+    flat = False
 
     def __init__(self, module: nn.Module) -> None:
         # functional_call swaps parameters in and out: keep a module that nobody else holds
@@ -157,6 +161,7 @@ class Looped:
     """
 
     name = "loop"
+    flat = False
 
     def __init__(self, module: nn.Module, tuned: bool = True) -> None:
         self.name = self.name if tuned else "reference"
@@ -218,6 +223,7 @@ class ClosedFormVanilla:
     """
 
     name = "closed_form"
+    flat = False
 
     def __init__(self, module: Vanilla) -> None:
         self.loop = Looped(module)

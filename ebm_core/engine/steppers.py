@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -132,7 +133,7 @@ class Captured:
 
     def _load(self, weights: Weights) -> None:
         """Puts weights where the graphs look for them; graphs of another pack are dropped."""
-        if [w.shape for w in weights] != [own.shape for own in self._weights]:
+        if [(w.shape, w.dtype) for w in weights] != [(w.shape, w.dtype) for w in self._weights]:
             self._weights = [w.clone() for w in weights]
             self._blocks = {}
         for own, new in zip(self._weights, weights, strict=True):
@@ -149,7 +150,7 @@ class Captured:
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:  # a user's network that asks the host for something
-                self.suffix = ""
+                self.suffix, self._blocks = "", {}
                 warnings.warn(f"steps are not captured: {error}", stacklevel=2)
         return self._blocks.get(shape)
 
@@ -163,7 +164,13 @@ class _Block:
         self.total = kicks.new_zeros(kicks.shape[1:3])
         self.squared = torch.zeros_like(self.total)
         self.moved = torch.zeros_like(self.x)
-        self._replay = record(lambda: self._steps(gradient))
+        with self._device():
+            self._replay = record(lambda: self._steps(gradient))
+
+    def _device(self) -> AbstractContextManager[None]:
+        """Where streams and graphs are made and run: not the first GPU as a matter of course."""
+        on_gpu = self.x.device.type == "cuda"
+        return torch.cuda.device(self.x.device) if on_gpu else nullcontext()
 
     def _steps(self, gradient: Gradient) -> None:
         self.moved.copy_(langevin_steps(gradient, self.x, self.kicks, self.total, self.squared))
@@ -172,7 +179,8 @@ class _Block:
         pairs = ((self.x, x), (self.kicks, kicks), (self.total, total), (self.squared, squared))
         for own, given in pairs:
             own.copy_(given)
-        self._replay()
+        with self._device():
+            self._replay()
         total.copy_(self.total)
         squared.copy_(self.squared)
         return self.moved.clone()
@@ -180,13 +188,18 @@ class _Block:
 
 def capture(program: Callable[[], None]) -> Callable[[], None]:
     """Captures a program on the current CUDA device."""
+    before = torch.cuda.current_stream()
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
+    side.wait_stream(before)
     with torch.cuda.stream(side):
         for _ in range(_WARM_UPS):
             program()
-    torch.cuda.current_stream().wait_stream(side)
+    before.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        program()
+    try:
+        # other threads of a worker may talk to the device meanwhile
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            program()
+    finally:
+        torch.cuda.set_stream(before)  # which a capture that failed does not give back
     return graph.replay

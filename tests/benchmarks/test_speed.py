@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ebm_core import preset
 from ebm_core.data import Samples
 from ebm_core.energies import Mlp, Nonlocal, Vanilla
-from ebm_core.engine import Precision, choose_engine, stack_parameters
+from ebm_core.engine import Precision, choose_engine, make_engine, stack_parameters
 from ebm_core.trainer import Trainer
 
 TABLE = Path(__file__).parents[2] / "docs" / "speed.md"
@@ -201,7 +201,10 @@ def a_trainer(
         precision=precision,
     )
     configs = [config.with_(seed=seed) for seed in range(members)]
-    return Trainer(configs, energy=size.build, dataset=Samples(samples))
+    # the path of a short training, as is timed step by step
+    path = make_engine(size.build().to(device), members).path
+    path += "+graph" if device.type == "cuda" else ""
+    return Trainer(configs, size.build, Samples(samples), engine_path=path)
 
 
 def updates_a_second(
