@@ -5,10 +5,11 @@
 runs ``search_spaces/eps_sweep.yaml`` with ``--set engine=reference`` in a temporary folder, then
 the very same configurations by the engine in packs of so many members, and prints the sums of the
 column ``seconds``, how many trainings came out bit for bit the same, and every verdict that
-differs. Where products are rounded otherwise trainings are chaotic, and evidence differs as between
-any two runs of one configuration: where a verdict differs, the configuration is trained again from other seeds, and the margin that changed
-sides must lie within one standard deviation of such repeats of its limit. Exits with 1 where it
-does not, or where the engine takes more than half.
+differs. Where products are rounded otherwise trainings are chaotic, and evidence differs as it
+does between any two runs of one configuration: where a verdict differs, the configuration is
+trained again from other seeds, and the margin that changed sides must lie within one standard
+deviation of such repeats of its limit. Exits with 1 where it does not, or where the engine takes
+more than half.
 """
 
 from __future__ import annotations
