@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BeforeValidator,
     Field,
-    PositiveInt,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -19,8 +18,10 @@ from pydantic import (
 from ebm_core.errors import ConfigError, Problem
 from ebm_core.sections import (
     DATA_KINDS,
+    LARGEST,
     NETWORK_KINDS,
     Band,
+    Count,
     DataConfig,
     NetworkConfig,
     Section,
@@ -58,8 +59,9 @@ MEMBER_FIELDS = frozenset(
     }
 )
 
-# Half the square of any less is no normal number.
+# Half the square of any less is no normal number, and that of any more none at all.
 _LEAST_EPSILON = {"float32": 1e-18, "tf32": 1e-18, "bfloat16": 1e-18, "float64": 1e-153}
+_MOST_EPSILON = {"float32": 1e18, "tf32": 1e18, "bfloat16": 1e18, "float64": 1e153}
 
 
 def _factor_or_auto(value: Any) -> Any:
@@ -68,7 +70,7 @@ def _factor_or_auto(value: Any) -> Any:
         return value
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 < number < math.inf:
         raise ValueError("must be a number greater than 0, or auto")
@@ -120,24 +122,24 @@ class TrainConfig(Section):
     gamma_0: float = Field(default=0.0005, ge=0)
     gamma_start: float | None = Field(default=None, gt=0)
     gamma_start_ratio: float | None = Field(default=None, ge=1)
-    anneal_updates: int = Field(default=0, ge=0)
+    anneal_updates: int = Field(default=0, ge=0, le=LARGEST)
     optimizer: Literal["sgd", "adam"] = "sgd"
-    langevin_steps: PositiveInt = 100
+    langevin_steps: Count = 100
     chain_start: Literal["persistent", "data", "uniform", "gaussian"] = "persistent"
-    bank_size: PositiveInt = 10_000
+    bank_size: Count = 10_000
     bank_start: Literal["uniform", "gaussian", "data"] = "uniform"
     start_scale: float = Field(default=1.0, gt=0, le=1e6)
     reinit_share: float = Field(default=0.0, ge=0, le=1)
-    batch_size: PositiveInt = 100
-    updates: PositiveInt = 10_000
+    batch_size: Count = 100
+    updates: Count = 10_000
     seed: int = Field(default=0, ge=0, lt=2**31)
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")
     precision: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
     init_scale: InitScale = 1.0
     band: Band = Band()
-    window: int = Field(default=2_000, ge=20)
-    checkpoint_interval: PositiveInt = 1_000
-    report_interval: PositiveInt = 100
+    window: int = Field(default=2_000, ge=20, le=LARGEST)
+    checkpoint_interval: Count = 1_000
+    report_interval: Count = 100
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> TrainConfig:
@@ -207,11 +209,14 @@ def _one_start_rate(config: TrainConfig) -> Iterator[Problem]:
 
 
 def _temperature_is_a_number(config: TrainConfig) -> Iterator[Problem]:
-    least = _LEAST_EPSILON[config.precision]
+    least, most = _LEAST_EPSILON[config.precision], _MOST_EPSILON[config.precision]
+    type_name = "float64" if config.precision == "float64" else "float32"
     if config.epsilon < least:
-        rule = f"must be at least {least:g}, since its square must not vanish in"
-        type_name = "float64" if config.precision == "float64" else "float32"
-        yield Problem("epsilon", f"{rule} {type_name}", config.epsilon)
+        rule = f"must be at least {least:g}, since its square must not vanish in {type_name}"
+        yield Problem("epsilon", rule, config.epsilon)
+    elif config.epsilon > most:
+        rule = f"must be at most {most:g}, since its square must be finite in {type_name}"
+        yield Problem("epsilon", rule, config.epsilon)
 
 
 def _law_has_density(config: TrainConfig) -> Iterator[Problem]:
@@ -318,9 +323,14 @@ def file_problems(config: TrainConfig) -> list[Problem]:
     path = getattr(config.data, "path", None)
     if path is None:
         return []
-    found = Path(path).expanduser()
-    if not found.exists():
-        return [Problem("data.path", "no such file or folder", path)]
+    try:
+        found = Path(path).expanduser()
+        if not found.exists():
+            return [Problem("data.path", "no such file or folder", path)]
+    except (OSError, RuntimeError) as error:
+        # A name that is too long, a folder that is locked, the home of nobody
+        reason = getattr(error, "strerror", None) or error
+        return [Problem("data.path", f"must be a path that can be read ({reason})", path)]
     if config.data.name == "image_folder" and not found.is_dir():
         return [Problem("data.path", "must be a folder", path)]
     if config.data.name == "array" and not found.is_file():

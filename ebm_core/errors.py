@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+# So that no message fills the screen, whatever a file holds.
 _LONGEST_VALUE = 200
+_LONGEST_RULE = 2_000
+_MOST_PROBLEMS = 50
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,9 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        where = f"{self.key}: " if self.key else ""
-        found = "" if self.value is ... else f", got {_short(self.value)}"
-        return f"{where}{self.rule}{found}{self.hint}"
+        where = f"{_printable(self.key, _LONGEST_VALUE)}: " if self.key else ""
+        found = "" if self.value is ... else f", got {_cut(repr(self.value), _LONGEST_VALUE)}"
+        return f"{where}{_printable(self.rule, _LONGEST_RULE)}{found}{self.hint}"
 
     def under(self, prefix: str) -> Problem:
         """The same problem, seen from a document that holds this one at `prefix`."""
@@ -38,13 +42,19 @@ class Problem:
 
 
 class ConfigError(ValueError):
-    """A configuration breaks one or several rules; `problems` lists them all, one a line."""
+    """A configuration breaks one or several rules: `problems` lists them all, one a line.
+
+    The message tells the first fifty of them, control characters escaped.
+    """
 
     def __init__(self, problems: Iterable[Problem], source: str = "") -> None:
         self.problems = list(problems)
         self.source = source
-        prefix = f"{source}: " if source else ""
-        super().__init__("\n".join(f"{prefix}{problem}" for problem in self.problems))
+        prefix = f"{_printable(source, _LONGEST_RULE)}: " if source else ""
+        lines = [f"{prefix}{problem}" for problem in self.problems[:_MOST_PROBLEMS]]
+        if (left := len(self.problems) - len(lines)) > 0:
+            lines.append(f"{prefix}and {left:,} more")
+        super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[list[Problem], str]]:
         # By default an exception is rebuilt from its message, which is not what this one takes
@@ -65,10 +75,25 @@ class CheckpointError(RuntimeError):
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """A hint such as ``; did you mean `epsilon`?``, empty where nothing comes near."""
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return _nearest(str(word), tuple(known))
+
+
+# A space is looked at in many points, of which each may have the same thing wrong.
+@functools.lru_cache(maxsize=4096)
+def _nearest(word: str, known: tuple[str, ...]) -> str:
+    if len(word) > 2 * max(map(len, known), default=0):
+        return ""  # which is nothing like any of them, and slow to compare
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean `{close[0]}`?" if close else ""
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
+def _printable(text: str, longest: int) -> str:
+    """Text of a file as it may be sent to a terminal: what does not print is escaped."""
+    text = _cut(text, longest)
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."

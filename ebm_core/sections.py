@@ -6,21 +6,28 @@ mapping with options (``data: {name: digits, size: 16}``).
 
 from __future__ import annotations
 
+import re
+import sys
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
-    PositiveInt,
     Tag,
     field_validator,
     model_validator,
 )
 
 from ebm_core.errors import ConfigError, Problem
+
+# Of every whole number that counts something; tensors and databases keep it in 32 bits.
+LARGEST = 2**31 - 1
+
+Count = Annotated[int, Field(gt=0, le=LARGEST)]
 
 IMAGE_SIZES = {"vanilla": (8, 16, 32, 64), "nonlocal": tuple(range(8, 65, 8))}
 
@@ -77,7 +84,7 @@ class GmmData(Section):
     """Gaussians of equal weight on a circle in the plane; fresh samples at every draw."""
 
     name: Literal["gmm"] = "gmm"
-    modes: PositiveInt = 8
+    modes: Count = 8
     radius: float = Field(default=1.0, ge=0)
     sd: float = Field(default=0.15, gt=0)
 
@@ -90,7 +97,7 @@ class RingsData(Section):
     """Circles of radius 1, 2, ... blurred by a Gaussian; fresh samples at every draw."""
 
     name: Literal["rings"] = "rings"
-    rings: PositiveInt = 4
+    rings: Count = 4
     sd: float = Field(default=0.15, gt=0)
 
     @property
@@ -132,6 +139,20 @@ class PatchesData(Section):
         return (self.channels, self.size, self.size)
 
 
+def has_control(text: str) -> bool:
+    """Whether text holds what no path may: control characters, or halves of others."""
+    return any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in text)
+
+
+def _place(value: str) -> str:
+    if not value or has_control(value):
+        raise ValueError("must be a path without control characters")
+    return value
+
+
+Place = Annotated[str, AfterValidator(_place)]
+
+
 class ArrayData(Section):
     """An array of shape (n, *shape) in an npy, npz or pt file; values are used as they are.
 
@@ -141,7 +162,7 @@ class ArrayData(Section):
     """
 
     name: Literal["array"] = "array"
-    path: str
+    path: Place
     key: str | None = None
 
     @property
@@ -153,7 +174,7 @@ class ImageFolderData(Section):
     """Every image below a folder, resized and centre-cropped to a square, scaled to [-1, 1]."""
 
     name: Literal["image_folder"] = "image_folder"
-    path: str
+    path: Place
     size: int = Field(default=32, ge=4, le=256)
     channels: Literal[1, 3] = 3
 
@@ -162,7 +183,14 @@ class ImageFolderData(Section):
         return (self.channels, self.size, self.size)
 
 
-Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+def _few(value: Any) -> Any:
+    # before each of them is looked at
+    if isinstance(value, list | tuple) and len(value) > 100:
+        raise ValueError("must not have more than 100 entries")
+    return value
+
+
+Widths = Annotated[tuple[Count, ...], Field(min_length=1), BeforeValidator(_few)]
 Slope = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -186,7 +214,7 @@ class VanillaNetwork(Section):
     """Plain convolutional network: 3x3, then 4x4 at stride 2 down to 4x4, then one number."""
 
     name: Literal["vanilla"] = "vanilla"
-    width: PositiveInt = 32
+    width: Count = 32
     slope: Slope = 0.05
 
 
@@ -194,14 +222,25 @@ class NonlocalNetwork(Section):
     """Convolution, max-pool, three times, with non-local blocks before the second and third."""
 
     name: Literal["nonlocal"] = "nonlocal"
-    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (32, 64, 128)
+    widths: tuple[Count, Count, Count] = (32, 64, 128)
     slope: Slope = 0.05
 
 
-class CustomNetwork(Section):
-    """A user's own module: ``package.module:attribute``, called with `arguments` to build it."""
+def _own(value: str) -> str:
+    if re.split("[.:]", value)[0] in sys.stdlib_module_names:
+        raise ValueError("must be a module of your own, not one of Python's library")
+    return value
 
-    name: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+
+class CustomNetwork(Section):
+    """A user's own module: ``package.module:attribute``, called with `arguments` to build it.
+
+    Python's own library is refused: ``os:system`` would be called as well.
+    """
+
+    name: Annotated[str, AfterValidator(_own)] = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", max_length=200
+    )
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 

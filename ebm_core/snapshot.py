@@ -13,12 +13,14 @@ from ebm_core import checkpoint
 from ebm_core.config import TrainConfig, make_config
 from ebm_core.engine import Engine
 from ebm_core.errors import CheckpointError
+from ebm_core.fingerprint import difference
 from ebm_core.restlessness import Looks
 from ebm_core.vitals import Vitals
 
 # What a state holds.
 STATE_KEYS = (
     "configs",
+    "data",
     "engine_path",
     "update",
     "seconds",
@@ -30,6 +32,8 @@ STATE_KEYS = (
     "records",
     "look",
 )
+# Trees of tensors whose first axis is the member axis.
+_BY_MEMBER = ("init_factors", "parameters", "moments", "states", "vitals", "look")
 
 
 class Parts(Protocol):
@@ -49,6 +53,11 @@ class Parts(Protocol):
     records: Tensor
     looks: Looks
 
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells its data from others, see `ebm_core.fingerprint`."""
+        ...
+
     def engine_of(self, path: str) -> Engine:
         """The engine of a path that was chosen before."""
         ...
@@ -60,20 +69,50 @@ def taken(trainer: Parts, member: int | None = None) -> dict[str, Any]:
     Random numbers are functions of seed and update, so that the count of updates is all that there
     is to keep of them. Which members are computed is a function of when others were stopped.
     """
-    pick = slice(None) if member is None else slice(member, member + 1)
-    configs = trainer.configs[pick]
-    return {
-        "configs": dumped(configs),
+    held = {
+        "configs": dumped(trainer.configs),
+        "data": trainer.fingerprint,
         "engine_path": trainer.engine.path,
         "update": trainer.update,
-        "seconds": trainer.seconds / len(trainer.configs) * len(configs),
-        "init_factors": picked(trainer.init_factors, pick),
-        "parameters": picked(trainer.parameters, pick),
-        "moments": picked(trainer.moments, pick),
-        "states": picked(trainer.states, pick),
-        "vitals": trainer.vitals.state(pick),
-        "records": trainer.records[:, : trainer.update, pick].clone(),
-        "look": picked(trainer.looks.last, pick),
+        "seconds": trainer.seconds,
+        "init_factors": trainer.init_factors,
+        "parameters": trainer.parameters,
+        "moments": trainer.moments,
+        "states": trainer.states,
+        "vitals": trainer.vitals.state(slice(None)),
+        "records": trainer.records[:, : trainer.update],
+        "look": trainer.looks.last,
+    }
+    return part(held, range(len(trainer.configs)) if member is None else [member])
+
+
+def part(state: Mapping[str, Any], members: Sequence[int]) -> dict[str, Any]:
+    """The state of some members of a pack, for a trainer of these alone.
+
+    The engine path stays, since every path runs any number of members: they go on as they would
+    in the pack, but for rounding, which the number of members may change. In float64 that is
+    1e-9 after 5 updates.
+
+    Args:
+        state: As `taken` gave it, or as read from a checkpoint; what else is in it is kept. It is
+            not changed, and shares no tensor with the result.
+        members: Their indices in the pack, in the order wanted.
+
+    Returns:
+        The same, with their part of all tensors, and of the seconds.
+
+    Raises:
+        ValueError: If these are not different members of the pack, at least one.
+    """
+    total, chosen = len(state["configs"]), list(members)
+    if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(total)):
+        raise ValueError(f"`members` must be different ones of 0 to {total - 1}, got {chosen}")
+    return {
+        **state,
+        "configs": [state["configs"][member] for member in chosen],
+        "seconds": state["seconds"] / total * len(chosen),
+        "records": state["records"][:, :, chosen],
+        **{key: picked(state[key], chosen) for key in _BY_MEMBER},
     }
 
 
@@ -81,9 +120,11 @@ def put_back(trainer: Parts, state: Mapping[str, Any]) -> None:
     """Makes a trainer go on from what `taken` gave.
 
     Raises:
-        CheckpointError: If it belongs to other configurations or another network.
+        CheckpointError: If it belongs to other configurations, other data or another network.
     """
     refuse_foreign(state, trainer.configs, trainer.parameters)
+    if told := difference(state["data"], trainer.fingerprint):
+        raise CheckpointError(f"the checkpoint belongs to another data set: {told}")
     state = moved(state, trainer.device)
     trainer.engine = trainer.engine_of(state["engine_path"])
     trainer.update, trainer.seconds = state["update"], state["seconds"]
@@ -103,18 +144,22 @@ def read(path: str | Path, device: str | None = None) -> tuple[list[TrainConfig]
         device: To go on elsewhere than where the training ran.
 
     Raises:
-        CheckpointError: If the file is unreadable or incomplete, or holds something else.
+        CheckpointError: If the file is unreadable or incomplete, or holds something else, and the
+            one before it likewise.
+
+    Warns:
+        CheckpointWarning: If it is the one before it that can be read.
     """
-    state = checkpoint.load(path, keys=STATE_KEYS)
+    state, path = checkpoint.load_newest(path, keys=STATE_KEYS)
     change = {} if device is None else {"device": device}
     state["configs"] = [{**values, **change} for values in state["configs"]]
     return [make_config(values, source=str(path)) for values in state["configs"]], state
 
 
-def picked(tree: Any, members: slice) -> Any:
+def picked(tree: Any, members: Sequence[int]) -> Any:
     """Copies of all tensors of a tree, for some members: their first axis is the member axis."""
     if isinstance(tree, Tensor):
-        return tree[members].clone()
+        return tree[list(members)]
     return {key: picked(value, members) for key, value in tree.items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from ebm_core.engine import (
     state_dtype,
 )
 from ebm_core.errors import ConfigError
+from ebm_core.fingerprint import fingerprint
 from ebm_core.initialization import EnergySource, initial_factor, initial_module
 from ebm_core.learning import Moments, Rates, difference, learn
 from ebm_core.matched import MatchedGradient, matched_gradient
@@ -322,14 +323,21 @@ class Trainer:
         """Goes on from what `state` gave.
 
         Raises:
-            CheckpointError: If it belongs to other configurations or another network.
+            CheckpointError: If it belongs to other configurations, other data or another network.
         """
         snapshot.put_back(self, state)
         self._compact()
 
-    def save(self, path: str | Path, member: int | None = None) -> Path:
-        """Writes a checkpoint of the pack, or of one member; see `state`."""
-        return checkpoint.save(self.state(member), path)
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells the data from others."""
+        return fingerprint(self.dataset)
+
+    def save(
+        self, path: str | Path, member: int | None = None, keep_previous: bool = False
+    ) -> Path:
+        """Writes a checkpoint of the pack, or of one member; see `state` and `checkpoint.save`."""
+        return checkpoint.save(self.state(member), path, keep_previous)
 
     @classmethod
     def resume(
@@ -339,7 +347,7 @@ class Trainer:
         dataset: Dataset | None = None,
         device: str | None = None,
     ) -> Trainer:
-        """A trainer that goes on from a checkpoint.
+        """A trainer that goes on from a checkpoint, or the one before if this one is damaged.
 
         Args:
             path: As written by `save`.
@@ -348,7 +356,11 @@ class Trainer:
             device: To go on elsewhere than where the training ran; bits may differ then.
 
         Raises:
-            CheckpointError: If the file is unreadable or incomplete, or holds something else.
+            CheckpointError: If the file is unreadable or incomplete, or holds something else, and
+                the one before it likewise; if it belongs to other data or another network.
+
+        Warns:
+            CheckpointWarning: If it is the one before.
         """
         configs, state = snapshot.read(path, device)
         trainer = cls(configs, energy, dataset, state["engine_path"])

@@ -29,10 +29,12 @@ def train_members(
     Args:
         configs: One configuration a member.
         on_report: Called with the trainer every `report_interval` updates; returning True stops.
-        resume_from: A checkpoint of this very pack to go on from.
+        resume_from: A checkpoint of this very pack to go on from; the one before it where it is
+            damaged, with a `checkpoint.CheckpointWarning`.
         energy: The user's own network, see `Trainer`.
         dataset: The user's own data set, see `Trainer`.
-        checkpoint_to: Where to write a checkpoint every `checkpoint_interval` updates.
+        checkpoint_to: Where to write a checkpoint every `checkpoint_interval` updates. The one
+            before is kept beside it, see `checkpoint.previous`.
         engine_path: See `Trainer`.
 
     Raises:
@@ -41,13 +43,13 @@ def train_members(
     """
     trainer = Trainer(configs, energy, dataset, engine_path)
     if resume_from is not None:
-        trainer.load_state(checkpoint.load(resume_from, keys=STATE_KEYS))
+        trainer.load_state(checkpoint.load_newest(resume_from, keys=STATE_KEYS)[0])
     report, save = trainer.config.report_interval, trainer.config.checkpoint_interval
     while not trainer.finished:
         trainer.run(min(n - trainer.update % n for n in (report, save)))
         stop = on_report is not None and trainer.update % report == 0 and on_report(trainer)
         if checkpoint_to is not None and (stop or trainer.finished or trainer.update % save == 0):
-            trainer.save(checkpoint_to)
+            trainer.save(checkpoint_to, keep_previous=True)
         if stop:
             break
     return trainer.results()

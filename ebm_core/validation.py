@@ -23,8 +23,9 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]
         model: The model that was validated, for the names it knows.
     """
     problems: list[Problem] = []
-    for item in error.errors():
-        loc = [str(part) for part in item["loc"]]
+    for item in error.errors(include_url=False):
+        # an empty key is shown as one
+        loc = [str(part) or "''" for part in item["loc"]]
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, ConfigError):
             key = ".".join(_written(loc))

@@ -1,12 +1,14 @@
 """The work of one Tune trial: trains a pack, judges its members, leaves their files.
 
-It has never heard of Ray, Optuna or MLflow; whoever drives it passes on what it returns.
+It has never heard of Ray, Optuna or MLflow; whoever drives it passes on what it returns, or what
+it raises.
 """
 
 from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +18,11 @@ import torch
 
 from ebm_core import checkpoint
 from ebm_core.artifacts import write_artifacts, write_long_run
+from ebm_core.checkpoint import CheckpointWarning
 from ebm_core.config import TrainConfig, make_config
 from ebm_core.data import Dataset, is_plane_law
 from ebm_core.diagnostics import band_adherence
+from ebm_core.errors import CheckpointError
 from ebm_core.evaluate import (
     DensityDivergence,
     LongRun,
@@ -28,9 +32,12 @@ from ebm_core.evaluate import (
 )
 from ebm_core.pack import Pack
 from ebm_core.result import RunResult, Series
-from ebm_core.trainer import Trainer
+from ebm_core.trainer import STATE_KEYS, Trainer
 from ebm_core.verdict import band_scale
-from study.table import Row, row
+from study import permit
+from study.pace import Pace
+from study.permit import Standing
+from study.table import Row, number, row
 
 # At most this many points of a curve leave the worker, one at the end included.
 CURVE_POINTS = 200
@@ -61,6 +68,11 @@ class Unit:
     config: Mapping[str, Any]
 
     @property
+    def key(self) -> tuple[int, int]:
+        """What tells it from the others."""
+        return self.trial, self.seed
+
+    @property
     def folder(self) -> Path:
         """Where its files lie, below the folder of the study."""
         return Path("trials") / f"{self.trial:04d}" / f"seed-{self.seed}"
@@ -78,6 +90,12 @@ class Assignment:
         long_run_chains: Chains of that check from each start.
         adjusted_steps: Length of its Metropolis-adjusted chains, 0 for none.
         engine_path: How members are run, see `ebm_core.engine`; None to choose.
+        token: Of the permit of this attempt; without one nobody can stop it.
+        looks: Updates at which the metric so far is told, for whoever may stop it early.
+        metric: Which number of the table that is.
+        stop_at: The update after which it was stopped early; None if it was not.
+        seconds_limit: The most that this attempt may take; None for any.
+        gigabytes_limit: The most memory that its process may hold; None for any.
     """
 
     units: tuple[Unit, ...]
@@ -87,6 +105,12 @@ class Assignment:
     long_run_chains: int
     adjusted_steps: int = 0
     engine_path: str | None = None
+    token: str | None = None
+    looks: tuple[int, ...] = ()
+    metric: str = ""
+    stop_at: int | None = None
+    seconds_limit: float | None = None
+    gigabytes_limit: float | None = None
 
     def plain(self) -> dict[str, Any]:
         """As nested dictionaries and lists."""
@@ -95,13 +119,46 @@ class Assignment:
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Assignment:
         """The inverse of `plain`."""
-        return cls(**{**values, "units": tuple(Unit(**unit) for unit in values["units"])})
+        units = tuple(Unit(**unit) for unit in values["units"])
+        return cls(**{**values, "units": units, "looks": tuple(values["looks"])})
 
 
-def pack_checkpoint(units: Sequence[Unit]) -> Path:
-    """Where a pack keeps its checkpoint until its rows are recorded, below the study's folder."""
-    first = units[0]
-    return Path("trials") / f"{first.trial:04d}" / f"pack-{first.seed}.pt"
+@dataclass(frozen=True)
+class PackFiles:
+    """What a pack keeps below the folder of the study until its rows are recorded.
+
+    Attributes:
+        stem: Path without a suffix: it names the first of its trainings and how many there are.
+    """
+
+    stem: Path
+
+    @classmethod
+    def of(cls, folder: Path, units: Sequence[Unit]) -> PackFiles:
+        first = units[0]
+        name = f"pack-{first.seed}-{len(units)}"
+        return cls(folder / "trials" / f"{first.trial:04d}" / name)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.stem.with_suffix(".pt")
+
+    @property
+    def permit(self) -> Path:
+        return self.stem.with_suffix(".permit")
+
+    @property
+    def log(self) -> Path:
+        return self.stem.with_suffix(".log")
+
+    def remove(self) -> None:
+        """Removes them all; the log stays, if there is one."""
+        permit.withdraw(self.permit)
+        checkpoint.remove(self.checkpoint)
+
+
+class SupersededError(RuntimeError):
+    """Another attempt at the same pack is under way."""
 
 
 class Job:
@@ -117,46 +174,109 @@ class Job:
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
         self.folder = Path(assignment.folder)
-        self.checkpoint = self.folder / pack_checkpoint(assignment.units)
+        self.files = PackFiles.of(self.folder, assignment.units)
         configs = [make_config(unit.config) for unit in assignment.units]
-        self.trainer, self.threads = self._resumed(configs) or (
+        resumed = self._resumed(configs)
+        self.trainer, self.threads = resumed or (
             Trainer(configs, engine_path=assignment.engine_path),
             assignment.threads,
         )
         torch.set_num_threads(self.threads)
+        self.stopped = False
+        # what was told of the metric before an interruption may not have arrived
+        self._look_due = resumed is not None and self.trainer.update in assignment.looks
+        self._pace = Pace(self.trainer.update)
         self._curves = [Curve(self.trainer, member) for member in range(self.trainer.members)]
 
     def advance(self) -> list[list[Point]]:
-        """Makes the next chunk of updates; the new points of every member's curves."""
-        trainer, save = self.trainer, self.trainer.config.checkpoint_interval
-        end = trainer.update + max(
-            trainer.config.report_interval, math.ceil(trainer.config.updates / REPORTS)
-        )
-        while trainer.update < end and not trainer.finished:
-            trainer.run(min(end - trainer.update, save - trainer.update % save))
-            if trainer.update % save == 0 or trainer.finished:
-                checkpoint.save({**trainer.state(), "threads": self.threads}, self.checkpoint)
-        return [curve.new_points() for curve in self._curves]
+        """Makes the next chunk of updates, a few seconds' worth at most.
+
+        Returns:
+            The new points of every member's curves.
+
+        Raises:
+            SupersededError: If another attempt has begun.
+        """
+        if not self._look_due:
+            self._train_chunk()
+        return [curve.new_points(self.finished) for curve in self._curves]
 
     @property
     def finished(self) -> bool:
         """Whether training is over, and `conclude` is due."""
-        return self.trainer.finished
+        stop_at = self.assignment.stop_at
+        return self.trainer.finished or (stop_at is not None and self.trainer.update >= stop_at)
+
+    def look(self) -> float | None:
+        """The metric so far where it is to be told; None elsewhere, and while it is not known."""
+        self._look_due = False
+        if self.trainer.update not in self.assignment.looks or self.finished:
+            return None
+        found = row(self.trainer.result(0), None, None, trial=0, seed=0)
+        return number(found, self.assignment.metric)
 
     def conclude(self) -> list[Row]:
         """Judges every member, writes its files, and gives its row of the table."""
-        return [self._conclude(member) for member in range(self.trainer.members)]
+        rows = []
+        for member in range(self.trainer.members):
+            self._attend()
+            if self.stopped:
+                return []
+            rows.append(self._conclude(member))
+        return rows
+
+    def _train_chunk(self) -> None:
+        trainer, config = self.trainer, self.trainer.config
+        report = max(config.report_interval, math.ceil(config.updates / REPORTS))
+        marks = [trainer.update + report, self.assignment.stop_at or config.updates]
+        end = min([*marks, *(look for look in self.assignment.looks if look > trainer.update)])
+        save = config.checkpoint_interval
+        self._pace.begin_chunk()
+        self._attend()
+        while not (
+            self.stopped or self.finished or trainer.update >= end or self._pace.chunk_over
+        ):
+            slice_end = min(end, self._pace.slice_end(trainer.update))
+            trainer.run(min(slice_end - trainer.update, save - trainer.update % save))
+            self._pace.made(trainer.update)
+            self._attend()
+            over = self.stopped or self.finished or trainer.update in self.assignment.looks
+            if over or trainer.update % save == 0 or self._pace.save_due:
+                self._save()
+
+    def _attend(self) -> None:
+        """Notes a wish to stop."""
+        token = self.assignment.token
+        if token is None:
+            return
+        standing = permit.standing(self.files.permit, token)
+        if standing is Standing.SUPERSEDED:
+            raise SupersededError(f"{self.files.permit}: another attempt has begun")
+        self.stopped = standing is Standing.WITHDRAWN
+
+    def _save(self) -> None:
+        began = time.perf_counter()
+        state = {**self.trainer.state(), "threads": self.threads}
+        checkpoint.save(state, self.files.checkpoint, keep_previous=True)
+        self._pace.saved(time.perf_counter() - began)
 
     def _resumed(self, configs: list[TrainConfig]) -> tuple[Trainer, int] | None:
         """The trainer of an interrupted pack and the threads it began with, if there is one."""
-        if not self.checkpoint.exists():
+        if not checkpoint.exists(self.files.checkpoint):
             return None
-        trainer = Trainer.resume(self.checkpoint)
+        try:
+            state, _ = checkpoint.load_newest(self.files.checkpoint, (*STATE_KEYS, "threads"))
+        except CheckpointError as error:
+            # both of them are damaged: what is lost is work, not the training
+            warnings.warn(f"begun anew: {error}", CheckpointWarning, stacklevel=2)
+            return None
         # a study that was deleted but for its checkpoints leaves those of other trainings
-        if trainer.configs != configs:
+        if [make_config(values) for values in state["configs"]] != configs:
             return None
+        trainer = Trainer(configs, engine_path=state["engine_path"])
+        trainer.load_state(state)
         # sums differ in their last bits with the number of threads, which may have changed since
-        return trainer, int(checkpoint.load(self.checkpoint)["threads"])
+        return trainer, int(state["threads"])
 
     def _conclude(self, member: int) -> Row:
         began = time.perf_counter()
@@ -195,11 +315,15 @@ class Curve:
         # a resumed training tells all again: what was lost on the way is filled in
         self._told = 0
 
-    def new_points(self) -> list[Point]:
-        """Points since the last call; `update` counts the updates made, from 1."""
+    def new_points(self, finished: bool) -> list[Point]:
+        """Points since the last call; `update` counts the updates made, from 1.
+
+        Args:
+            finished: Whether there will be no more.
+        """
         trainer, member = self.trainer, self.member
         r = trainer.r(member)
-        over = trainer.finished or not bool(trainer.alive[member])
+        over = finished or not bool(trainer.alive[member])
         wanted = [
             update
             for update in range(self._told + 1, len(r) + 1)
@@ -233,13 +357,15 @@ def evaluated(
 ) -> tuple[LongRun, DensityDivergence | None]:
     """The long-run check of a training, and in the plane how far its density is off."""
     config = result.config
+    # what was stopped early was given up on
+    stopped = assignment.stop_at is not None and len(result.d) == assignment.stop_at
     long_run = check(
         result,
-        assignment.long_run_steps,
+        0 if stopped else assignment.long_run_steps,
         assignment.long_run_chains,
         dataset,
         config.seed,
-        assignment.adjusted_steps,
+        0 if stopped else assignment.adjusted_steps,
     )
     lost = result.assessment.verdict in ("diverged", "collapsed")
     if lost or not is_plane_law(dataset):

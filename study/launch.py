@@ -1,42 +1,88 @@
-"""Runs the trainings of a study on Ray: starts it, hands out work, stops it."""
+"""Runs the trainings of a study on Ray: starts or joins it, hands out work, leaves it."""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ebm_core.errors import ConfigError, Problem
+from study.guardian import guarded
 from study.ledger import Ledger
-from study.plan import Plan
+from study.plan import Plan, Room
+from study.pruners import looks
 from study.spec import StudySpec
+from study.stopping import OverdueError, Stopping
 
 if TYPE_CHECKING:
     from study.searcher import Listener
 
 # Ray asks what it may before it is imported: no usage reports, no change of the working directory
 # (relative data paths mean the folder that the study was started from), nothing on the console:
-# what fails is told by the listeners.
+# what fails is told by the listeners. Tune's snapshots and logs would grow with the study, and
+# nobody reads them.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     # a trial that asks for no GPU sees none, so that `device: auto` means the CPU there
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "60",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
+# Tune's own record of a run, on the storage that all machines see; of no use afterwards.
+_SCRATCH = ".tune"
+
+
+@contextmanager
+def joined(spec: StudySpec) -> Iterator[Room | None]:
+    """Joins the cluster that a study names, for as long as it is entered.
+
+    Yields:
+        What the cluster has room for; None for a study that runs on this machine alone, where Ray
+        is started with its trainings and ends with them.
+
+    Raises:
+        ConfigError: If there is no such cluster, or it does not let this machine in.
+    """
+    address = spec.resources.address
+    if address == "local":
+        yield None
+        return
+    _set_environment()
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    # Ray raises many kinds, from a wrong port to a wrong token
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        rule = f"no Ray cluster can be joined there ({said[:300]})"
+        raise ConfigError([Problem("resources.address", rule, address)]) from error
+    try:
+        found = ray.cluster_resources()
+        yield Room(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
+    finally:
+        ray.shutdown()  # leaves the cluster as it was
 
 
 def run_trainings(
-    spec: StudySpec, ledger: Ledger, folder: Path, plan: Plan, listeners: Sequence[Listener]
+    spec: StudySpec,
+    ledger: Ledger,
+    folder: Path,
+    plan: Plan,
+    listeners: Sequence[Listener],
+    stopping: Stopping,
 ) -> None:
     """Trains what the ledger has left, and tells the listeners.
 
-    Returns when all is done, or after an interrupt (Ctrl-C), which Tune takes as a wish to end.
+    Returns when all is done, or when the workers have stopped because `stopping` asked them to.
 
     Args:
         spec: The study.
@@ -44,17 +90,63 @@ def run_trainings(
         folder: Of the study, absolute.
         plan: How many trials run side by side, on how many threads, of how many members.
         listeners: See `study.searcher.Listener`.
+        stopping: Ends it before all is done.
     """
+    with _ray(spec, plan), stopping.listening():
+        try:
+            # what is overdue ends with Ray, or goes on until it looks at its permit
+            with suppress(OverdueError):
+                _tune(spec, ledger, folder, plan, listeners, stopping)
+        finally:
+            shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
+
+
+@contextmanager
+def _ray(spec: StudySpec, plan: Plan) -> Iterator[None]:
+    """Ray on this machine alone; or what was joined."""
+    if spec.resources.address != "local":
+        yield
+        return
+    _set_environment()
+    with guarded():
+        import ray
+
+        ray.init(
+            address="local",
+            num_cpus=plan.workers * plan.threads,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _set_environment() -> None:
     os.environ.update({key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()})
-    import ray
+
+
+def _tune(
+    spec: StudySpec,
+    ledger: Ledger,
+    folder: Path,
+    plan: Plan,
+    listeners: Sequence[Listener],
+    stopping: Stopping,
+) -> None:
     from ray import tune
 
     # at the end it would name trials that failed or were interrupted by names of its own
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
 
+    from study.recovery import Recovery
+    from study.scheduler import PruningScheduler
     from study.searcher import StudySearcher, TrialEvents
     from study.trainable import EBMTrainable
 
+    resources = spec.resources
     options = {
         "folder": str(folder),
         "threads": plan.threads,
@@ -62,36 +154,29 @@ def run_trainings(
         "long_run_chains": spec.long_run.chains,
         "adjusted_steps": spec.long_run.adjusted_steps,
         "engine_path": spec.engine_path,
+        "looks": looks(spec),
+        "metric": spec.metrics[0].name,
+        "seconds_limit": resources.seconds_per_trial,
+        "gigabytes_limit": resources.gigabytes_per_trial,
     }
-    # Tune's own record of the run is of no use afterwards: the ledger is what a study goes on from
-    scratch = tempfile.mkdtemp(prefix="study-")
-    ray.init(
-        address="local",
-        num_cpus=plan.workers * plan.threads,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    try:
-        tune.Tuner(
-            tune.with_resources(
-                EBMTrainable, {"cpu": plan.threads, "gpu": spec.resources.gpus_per_trial}
-            ),
-            tune_config=tune.TuneConfig(
-                search_alg=StudySearcher(ledger, plan.members, options),
-                num_samples=ledger.packs_left(plan.members),
-                max_concurrent_trials=plan.workers,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=spec.name,
-                storage_path=scratch,
-                verbose=0,
-                callbacks=[TrialEvents(listeners)],
-                failure_config=tune.FailureConfig(max_failures=1),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        ).fit()
-    finally:
-        ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
+    recovery = Recovery(ledger, folder, stopping)
+    tune.Tuner(
+        tune.with_resources(EBMTrainable, {"cpu": plan.threads, "gpu": resources.gpus_per_trial}),
+        tune_config=tune.TuneConfig(
+            search_alg=StudySearcher(ledger, plan.members, options, stopping),
+            scheduler=PruningScheduler(ledger),
+            # as many as the searcher gives
+            num_samples=-1,
+            max_concurrent_trials=plan.workers,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(folder / _SCRATCH),
+            verbose=0,
+            callbacks=[TrialEvents(listeners, recovery, stopping)],
+            # what failed is handed out again by the ledger
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    ).fit()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,15 +16,21 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from ebm_core.errors import ConfigError
 from study import space, table
+from study.failures import Kind, Next
 from study.job import Unit
+from study.packs import Packs
+from study.pruners import make_pruner
 from study.samplers import fixed_points, make_sampler
-from study.spec import StudySpec
+from study.spec import StudySpec, from_resolved
 from study.table import Row
 
 FILE = "optuna.db"
 # May differ when a study goes on: they change neither what is asked nor what was answered.
-MAY_CHANGE = ("trials", "resources", "tracking")
+MAY_CHANGE = ("trials", "resources")
+# Seconds that a writer waits for another, such as a dashboard.
+_BUSY_SECONDS = 60
 
 
 class LedgerError(RuntimeError):
@@ -35,7 +41,7 @@ class Ledger:
     """Hands out trainings and keeps their results.
 
     A configuration is one Optuna trial; its number names it. A unit is one (configuration, seed);
-    a pack is the units that are trained together, named after its first unit.
+    a pack is the units that are trained together.
 
     Args:
         spec: The study.
@@ -49,24 +55,32 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         folder.mkdir(parents=True, exist_ok=True)
         self.spec = spec
-        self.storage = optuna.storages.get_storage(f"sqlite:///{folder.absolute() / FILE}")
+        self.storage = optuna.storages.get_storage(
+            optuna.storages.RDBStorage(
+                f"sqlite:///{folder.absolute() / FILE}",
+                engine_kwargs={"connect_args": {"timeout": _BUSY_SECONDS}},
+            )
+        )
         self.study = optuna.create_study(
             study_name=spec.name,
             storage=self.storage,
             directions=[metric.goal for metric in spec.metrics],
             load_if_exists=True,
+            pruner=make_pruner(spec),
         )
         self._check_spec()
         self._distributions = space.to_optuna(spec.parameters)
         self._fixed = fixed_points(spec)
+        self._complete_proposals()
         self._tell_recorded()
+        self._packs = Packs(self.study.user_attrs, self.study.set_user_attr)
         self._again = deque(self._interrupted())
         self._waiting = deque(self._never_issued())
 
     def _check_spec(self) -> None:
         resolved = self.spec.resolved()
         stored = self.study.user_attrs.get("study")
-        if stored is not None and (found := differences(stored, resolved)):
+        if stored is not None and (found := differences(_completed(stored), resolved)):
             raise LedgerError(
                 f"{self.spec.name} was begun with another study file:\n"
                 + "\n".join(f"  {line}" for line in found)
@@ -81,12 +95,22 @@ class Ledger:
 
     def rows(self) -> list[Row]:
         """The row of every training that came to an end."""
+        runs = self.study.user_attrs
         return [
-            {**json.loads(text), "mlflow_run_id": trial.user_attrs.get(f"mlflow_run.{seed}")}
+            {**json.loads(text), "mlflow_run_id": runs.get(_run_key(trial.number, seed))}
             for trial in self.trials()
             for seed in range(self.spec.seeds)
             if (text := trial.user_attrs.get(f"row.{seed}"))
         ]
+
+    @property
+    def recorded(self) -> int:
+        """How many trainings came to an end."""
+        return sum(
+            f"row.{seed}" in trial.user_attrs
+            for trial in self.trials()
+            for seed in range(self.spec.seeds)
+        )
 
     @property
     def trainings(self) -> int:
@@ -96,7 +120,7 @@ class Ledger:
     @property
     def complete(self) -> bool:
         """Whether every training came to an end."""
-        return len(self.rows()) >= self.trainings
+        return self.recorded >= self.trainings
 
     # -- handing out -----------------------------------------------------------------------------
 
@@ -110,15 +134,19 @@ class Ledger:
         while len(self._waiting) < members and self._asked < self.spec.trials:
             self._waiting.extend(self._units(self._ask()))
         pack = [self._waiting.popleft() for _ in range(min(members, len(self._waiting)))]
-        for unit in pack:
-            name = f"{pack[0].trial:04d}-{pack[0].seed}"
-            self._set(unit.trial, f"pack.{unit.seed}", name)
+        if pack:
+            self._packs.add([unit.key for unit in pack])
         return pack
 
     def packs_left(self, members: int) -> int:
-        """How many packs `next_pack` has still to give."""
+        """How many packs `next_pack` has still to give, if none fails."""
         unasked = max(0, self.spec.trials - self._asked) * self.spec.seeds
         return len(self._again) - (-(len(self._waiting) + unasked) // members)
+
+    def stopped_at(self, unit: Unit) -> int | None:
+        """The update after which a training was stopped early, None if it was not."""
+        found: int | None = self._trial(unit).user_attrs.get("stopped_at")
+        return found
 
     @property
     def _asked(self) -> int:
@@ -138,6 +166,21 @@ class Ledger:
         self._set(trial.number, "point", space.snap(self.spec.parameters, trial.params))
         return self.trials()[trial.number]
 
+    def _complete_proposals(self) -> None:
+        """Finishes what an interruption cut off while it was asked for.
+
+        Optuna stores a proposal value by value. What is missing is what would have come: fixed
+        values are stored with the trial, and a sampler's draws follow from its seed and number.
+        """
+        for trial in self.trials():
+            if trial.state != TrialState.RUNNING or "point" in trial.user_attrs:
+                continue
+            self.study.sampler = make_sampler(self.spec, trial.number)
+            proposal = optuna.trial.Trial(self.study, self._id(trial.number))
+            for name, distribution in self._distributions.items():
+                space.suggest(proposal, name, distribution)
+            self._set(trial.number, "point", space.snap(self.spec.parameters, proposal.params))
+
     def _units(self, trial: FrozenTrial) -> list[Unit]:
         return [self._unit(trial, seed) for seed in range(self.spec.seeds)]
 
@@ -147,34 +190,64 @@ class Ledger:
         return Unit(trial.number, seed, point, config)
 
     def _interrupted(self) -> Iterable[list[Unit]]:
-        packs: dict[str, list[tuple[FrozenTrial, int]]] = {}
-        for trial in self.trials():
-            for seed in range(self.spec.seeds):
-                if name := trial.user_attrs.get(f"pack.{seed}"):
-                    packs.setdefault(name, []).append((trial, seed))
-        for members in packs.values():
-            if any(f"row.{seed}" not in trial.user_attrs for trial, seed in members):
-                yield [self._unit(trial, seed) for trial, seed in members]
+        trials = self.trials()
+        for pack in self._packs.all():
+            if not all(f"row.{seed}" in trials[number].user_attrs for number, seed in pack.units):
+                yield [self._unit(trials[number], seed) for number, seed in pack.units]
 
     def _never_issued(self) -> Iterable[Unit]:
         for trial in self.trials():
-            if trial.state != TrialState.RUNNING:
-                continue
-            if "point" not in trial.user_attrs:
-                # asked for, and interrupted before its point was written
-                point = space.snap(self.spec.parameters, trial.params)
-                self._set(trial.number, "point", point)
-                trial = self.trials()[trial.number]
-            for seed in range(self.spec.seeds):
-                if f"pack.{seed}" not in trial.user_attrs:
-                    yield self._unit(trial, seed)
+            if trial.state == TrialState.RUNNING:
+                units = self._units(trial)
+                yield from (unit for unit in units if unit.key not in self._packs)
 
     # -- taking back -----------------------------------------------------------------------------
 
     def set_run(self, unit: Unit, run_id: str) -> None:
-        """Keeps the MLflow run of a training."""
-        if not self._trial(unit).state.is_finished():
-            self._set(unit.trial, f"mlflow_run.{unit.seed}", run_id)
+        """Keeps the MLflow run of a training; it may be known only after its end."""
+        key = _run_key(unit.trial, unit.seed)
+        if self.study.user_attrs.get(key) != run_id:
+            self.study.set_user_attr(key, run_id)
+
+    def look(self, unit: Unit, update: int, value: float) -> bool:
+        """Keeps the metric of a training so far; whether it is to be stopped early.
+
+        Args:
+            unit: The training.
+            update: How many updates it has made.
+            value: Of the metric of the study.
+        """
+        trial = optuna.trial.Trial(self.study, self._id(unit.trial))
+        if update not in self._trial(unit).intermediate_values:
+            trial.report(value, update)
+        if not trial.should_prune():
+            return False
+        self._set(unit.trial, "stopped_at", update)
+        self._again.append([unit])
+        return True
+
+    def failed(self, units: Sequence[Unit], kind: Kind, update: int) -> Next:
+        """Counts a failure of a pack, and says what becomes of it.
+
+        Args:
+            units: Of the pack.
+            kind: Of failure.
+            update: How far the attempt came.
+
+        Returns:
+            What was decided: `next_pack` gives the pack again, or `split` is to be called, or its
+            trainings are to be recorded as failed.
+        """
+        retries = self.spec.resources.retries
+        found = self._packs.failed([unit.key for unit in units], kind, update, retries)
+        if found is Next.RETRY:
+            self._again.append(list(units))
+        return found
+
+    def split(self, units: Sequence[Unit]) -> None:
+        """Makes two packs of one, which `next_pack` gives."""
+        for half in self._packs.split([unit.key for unit in units]):
+            self._again.append([unit for unit in units if unit.key in half.units])
 
     def record(self, unit: Unit, row: Row) -> None:
         """Keeps the row of a training, and tells Optuna once a configuration has all its seeds.
@@ -208,11 +281,16 @@ class Ledger:
             mean = mean_of(rows, constraint.name)
             # what is not known does not satisfy a constraint
             violation = 1.0 if mean is None else constraint.violation(mean)
-            trial = optuna.trial.Trial(self.study, self._id(number))
-            trial.set_constraint(constraint.text, violation)
+            # an interruption may have come behind the first of several
+            if constraint.text not in self.trials()[number].constraints:
+                trial = optuna.trial.Trial(self.study, self._id(number))
+                trial.set_constraint(constraint.text, violation)
         means = [mean_of(rows, metric.name) for metric in self.spec.metrics]
         values = [mean for mean in means if mean is not None]
-        if len(values) == len(means):
+        if "stopped_at" in self.trials()[number].user_attrs:
+            # with the last value that was reported
+            self.study.tell(number, state=TrialState.PRUNED)
+        elif len(values) == len(means):
             self.study.tell(number, values)
         else:
             # Optuna has no state for a trial without a value, but that it failed
@@ -227,6 +305,18 @@ class Ledger:
     def _id(self, number: int) -> int:
         study_id = self.storage.get_study_id_from_name(self.spec.name)
         return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+
+def _run_key(trial: int, seed: int) -> str:
+    return f"mlflow_run.{trial}.{seed}"
+
+
+def _completed(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stored study with the keys that have come since; what is no study any more stays."""
+    try:
+        return from_resolved(stored).resolved()
+    except ConfigError:
+        return stored
 
 
 def mean_of(rows: Iterable[Mapping[str, Any]], name: str) -> float | None:

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import socket
 import sqlite3
 import tempfile
 import uuid
@@ -24,11 +25,17 @@ from urllib.request import urlopen
 RECORD = "mlflow.json"
 VIEW = "study"
 
+_REASON = 200
+# What says in a few words why a store cannot be used, below layers that say it in many
+_PLAIN = (ConnectionError, TimeoutError, socket.gaierror, sqlite3.OperationalError)
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]+)(.*)")
-_QUIET = {
+_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # MLflow would ask a dead server for four minutes, and take a silent one's part for sixteen
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
 
@@ -103,7 +110,7 @@ def connect(uri: str, artifacts: Path | None) -> Any:
     Raises:
         TrackingError: If the store cannot be reached, read or written.
     """
-    for name, value in _QUIET.items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if uri.startswith("file:"):
         # MLflow 3.17 writes into folders only when told so
@@ -112,7 +119,9 @@ def connect(uri: str, artifacts: Path | None) -> Any:
 
     level = os.environ.get("MLFLOW_LOGGING_LEVEL", "WARNING")
     logging.getLogger("mlflow").setLevel(level.upper())
-    try:
+    # it prints a page for each request that finds a database locked, and raises the same
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)
+    with naming(uri):
         if database := database_path(uri):
             _prepare(database, artifacts)
         elif uri.startswith("http"):
@@ -123,10 +132,84 @@ def connect(uri: str, artifacts: Path | None) -> Any:
                 # whatever answers there may be no MLflow
                 client.search_experiments(max_results=1)
             return client
-    # Whatever a database driver raises, the user needs to know which address it was
+
+
+def load(uri: str) -> None:
+    """Imports what `connect` needs.
+
+    Before threads are started: two that import the same at once may meet halfway.
+    """
+    with _known_warnings():
+        import mlflow  # noqa: F401
+
+        if not uri.startswith("http"):
+            from mlflow.store.tracking import sqlalchemy_store  # noqa: F401
+
+
+@contextmanager
+def naming(uri: str) -> Iterator[None]:
+    """Whatever MLflow or a database driver raises, the user needs to know which address it was.
+
+    Raises:
+        TrackingError: In place of any error.
+    """
+    try:
+        yield
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TrackingError(f"tracking.uri: {uri} cannot be used ({reason})") from error
+        raise TrackingError(f"tracking.uri: {uri} cannot be used ({reason(error)})") from error
+
+
+def reason(error: Exception) -> str:
+    """What is wrong, in one line of bearable length."""
+    plain = [each for each in _chain(error) if isinstance(each, _PLAIN)]
+    found = plain[-1] if plain else error
+    first = str(found).strip().partition("\n")[0] or type(found).__name__
+    return first if len(first) <= _REASON else f"{first[:_REASON]} …"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came of."""
+    while error is not None:
+        yield error
+        # urllib3 hands on some errors as mere arguments
+        inner = [each for each in error.args if isinstance(each, BaseException)]
+        error = error.__cause__ or error.__context__ or (inner[0] if inner else None)
+
+
+def open_experiment(client: Any, name: str, artifacts: Path | None, shown: Any) -> str:
+    """Finds, restores or creates an experiment; two may do so at once.
+
+    Args:
+        client: As made by `connect`.
+        name: Of the experiment.
+        artifacts: The artifact root.
+        shown: What the UI shows of it first, the state of a shared view.
+
+    Returns:
+        Its id.
+    """
+    from mlflow.exceptions import MlflowException
+
+    tags = {
+        "mlflow.experimentKind": "custom_model_development",
+        f"mlflow.sharedViewState.{VIEW}": json.dumps(shown),
+    }
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        place = artifacts.as_uri() if artifacts else None
+        try:
+            # with its tags: two that set one on a database at once would clash
+            client.create_experiment(name, artifact_location=place, tags=tags)
+        except MlflowException as error:
+            # Another study may have been faster
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = client.get_experiment_by_name(name)
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    for key in tags.keys() - found.tags.keys():
+        client.set_experiment_tag(found.experiment_id, key, tags[key])
+    return str(found.experiment_id)
 
 
 def _prepare(path: Path, artifacts: Path | None) -> None:
@@ -163,7 +246,7 @@ def _create(path: Path, artifacts: Path | None) -> None:
 
 
 def _knock(uri: str) -> None:
-    """One request to a server; MLflow itself asks a dead one for four minutes."""
+    """One request to a server, which says more plainly than MLflow why there is no answer."""
     # An error page is an answer too
     with suppress(HTTPError):
         urlopen(f"{uri.rstrip('/')}/health", timeout=20).close()  # noqa: S310

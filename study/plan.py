@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from study.samplers import ADAPTIVE
@@ -45,16 +45,31 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Room:
+    """What there is to run on.
+
+    Attributes:
+        cpus: Cores.
+        gpus: GPUs.
+    """
+
+    cpus: int
+    gpus: int
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What a user asks for.
 
     Attributes:
         resources: Of the study file.
-        workers: After ``--workers``; None for what the machine has room for.
+        workers: After ``--workers``; None for what there is room for.
+        room: Of a cluster; None for this machine.
     """
 
     resources: Resources
     workers: int | None = None
+    room: Room | None = None
 
     @property
     def fixed(self) -> bool:
@@ -79,20 +94,26 @@ class Wanted:
     def settled(self, plan: Plan) -> Wanted:
         """The same with nothing left to choose: threads and members of a plan."""
         numbers = {"cpus_per_trial": plan.threads, "members_per_trial": plan.members}
-        return Wanted(self.resources.model_copy(update=numbers), self.workers)
+        return replace(self, resources=self.resources.model_copy(update=numbers))
 
     def side_by_side(self, threads: int) -> int:
         """How many workers of so many threads there are room for, at least one."""
         if self.workers is not None:
             return self.workers
-        room, gpus = cores() // threads, self.resources.gpus_per_trial
+        room = (self.room.cpus if self.room else cores()) // threads
+        gpus = self.resources.gpus_per_trial
         if gpus > 0:
-            import torch
-
-            count = torch.cuda.device_count()
+            count = self._gpus()
             # a worker's share lies on one GPU
             room = min(room, count * int(1 / gpus) if gpus < 1 else int(count / gpus))
         return max(1, room)
+
+    def _gpus(self) -> int:
+        if self.room is not None:
+            return self.room.gpus
+        import torch
+
+        return torch.cuda.device_count()
 
     def plain(self) -> dict[str, Any]:
         """What is kept, to see whether the same is asked for again."""

@@ -125,6 +125,13 @@ class Progress:
         self._running[_first(units)] = len(units), update / units[0].config["updates"]
         self._refresh()
 
+    def held_up(self, units: Sequence[Unit], why: str) -> None:
+        """Says what went wrong with an attempt, and what follows."""
+        self._running.pop(_first(units), None)
+        names = ", ".join(label(unit, self._spec.seeds, self._varying) for unit in units)
+        self._say(Text.assemble(f"{names}: ", ("! ", "bold red"), why))
+        self._refresh()
+
     def ended(self, units: Sequence[Unit], rows: list[Row]) -> None:
         """Says what became of each training of a pack."""
         self._running.pop(_first(units), None)

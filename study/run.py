@@ -2,7 +2,8 @@
 
 The same command again continues a study that was interrupted; one that is finished says so.
 Exit codes: 0 when the study finished (diverged trainings are results), 1 when a training failed to
-run, 2 for a study that cannot be run as asked, 130 after Ctrl-C.
+run or the disk is full, 2 for a study that cannot be run as asked, 130 after Ctrl-C (128 + n after
+another signal n to end).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebm_core.document import dump_yaml
@@ -22,13 +22,12 @@ from study.spec import StudySpec, load_study, warnings
 
 if TYPE_CHECKING:
     from study.ledger import Ledger
-    from study.plan import Plan
+    from study.opening import OpenStudy
+    from study.plan import Plan, Room
     from study.progress import Progress
     from study.searcher import Listener
-    from study.tracking import Tracker
+    from study.stopping import Stopping
 
-# Where the ledger notes with how many trainings it was last reported on.
-_CONCLUDED = "concluded"
 FINISHED, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -142,28 +141,14 @@ def _unknown(error: Exception) -> str:
 
 def run(spec: StudySpec, given: argparse.Namespace) -> int:
     """Trains what is left of a study, and writes what it leaves."""
-    with ExitStack() as lock:
-        return _run(spec, given, lock)
-
-
-def _run(spec: StudySpec, given: argparse.Namespace, lock: ExitStack) -> int:
+    from study.failures import storage_trouble
     from study.ledger import LedgerError
     from study.lock import LockedError
     from study.mlflow_store import TrackingError
-    from study.tracking import Tracker
 
-    folder = spec.folder.absolute()
-    experiment = spec.tracking.experiment or spec.name
-    tracker = Tracker(spec.tracking.uri, experiment, spec.name, folder)
     try:
-        ledger = _open_ledger(spec, tracker, lock)
-        finished, told = ledger.complete, ledger.study.user_attrs.get(_CONCLUDED)
-        # a finished study leaves MLflow alone, unless it was cut off just before its end
-        concluded = finished and told == len(ledger.rows())
-        if concluded:
-            lock.close()  # it is only looked at
-        else:
-            tracker.open(spec.resolved())
+        with ExitStack() as held:
+            return _run(spec, given, held)
     except LedgerError as error:
         advice = "Give it another name, or begin anew with --fresh."
         print(f"{given.file}: {error}\n{advice}", file=sys.stderr)
@@ -171,80 +156,73 @@ def _run(spec: StudySpec, given: argparse.Namespace, lock: ExitStack) -> int:
     except (LockedError, TrackingError) as error:
         print(f"{given.file}: {error}", file=sys.stderr)
         return REFUSED
-    if finished:
-        _say_finished(spec, ledger)
-    else:
-        (folder / "study.json").write_text(json.dumps(spec.resolved(), indent=2) + "\n")
-        _train(spec, ledger, tracker, given)
-    return _conclude(spec, ledger, None if concluded else tracker, given)
-
-
-def _open_ledger(spec: StudySpec, tracker: Tracker, lock: ExitStack) -> Ledger:
-    """The ledger, made last: a study that cannot be run leaves no trace of itself."""
-    from study.estimate import rehearse
-    from study.ledger import FILE
-    from study.lock import hold
-    from study.mlflow_store import artifact_root, connect
-
-    folder = spec.folder.absolute()
-    if (folder / FILE).exists():
-        lock.enter_context(hold(folder))
-        ledger = _read_ledger(spec, folder)
-        if not ledger.complete:
-            rehearse(spec)
-        return ledger
-    rehearse(spec)
-    connect(tracker.uri, artifact_root(tracker.uri, folder))
-    lock.enter_context(hold(folder))
-    return _read_ledger(spec, folder)
-
-
-def _read_ledger(spec: StudySpec, folder: Path) -> Ledger:
-    import sqlite3
-
-    from study.ledger import FILE, Ledger
-
-    try:
-        return Ledger(spec, folder)
-    # The libraries above the database raise their own errors, from what it said
+    except ConfigError:
+        raise  # says itself what is behind it
+    # whatever is between a full disk and this line, people need to know which disk
     except Exception as error:
-        reason: BaseException | None = error
-        while reason is not None and not isinstance(reason, sqlite3.Error):
-            reason = reason.__cause__
-        if reason is None:
+        if not (trouble := storage_trouble(error)):
             raise
-        rule = f"{folder / FILE} cannot be used ({reason}); restore it, or begin anew with --fresh"
-        raise ConfigError([Problem("storage", rule)]) from error
+        print(f"{spec.folder} cannot be written ({trouble}).", file=sys.stderr)
+        print(f"What is recorded is safe; once there is room, {_again(given)}", file=sys.stderr)
+        return FAILED
 
 
-def _train(spec: StudySpec, ledger: Ledger, tracker: Tracker, given: argparse.Namespace) -> None:
-    from study.launch import run_trainings
+def _run(spec: StudySpec, given: argparse.Namespace, held: ExitStack) -> int:
+    from study.ending import conclude
+    from study.opening import open_study
+    from study.stopping import Stopping
+
+    opened = open_study(spec, held)
+    if opened.ledger.complete:
+        _say_finished(spec, opened.ledger)
+    stopping = Stopping()
+    if not opened.ledger.complete:
+        _train(opened, given, stopping)
+    if stopping.error is not None:
+        raise stopping.error
+    failed = conclude(opened, patient=not stopping.asked)
+    if not opened.ledger.complete:
+        done, total = opened.ledger.recorded, opened.ledger.trainings
+        print(f"Stopped after {done} of {total} trainings; {_again(given)}")
+    _say_where(spec)
+    if not opened.ledger.complete:
+        return 128 + stopping.signal if stopping.signal else INTERRUPTED
+    return FAILED if failed else FINISHED
+
+
+def _train(opened: OpenStudy, given: argparse.Namespace, stopping: Stopping) -> None:
+    from study.launch import joined, run_trainings
     from study.progress import Progress
-    from study.recorder import Recorder
 
-    folder = spec.folder.absolute()
-    # Ray ends on the first Ctrl-C by itself; a second one is in a hurry, and loses no more
-    with suppress(KeyboardInterrupt), Progress(ledger, not given.no_progress) as progress:
-        plan = _planned(spec, ledger, progress, given)
+    spec, ledger = opened.spec, opened.ledger
+    # a second Ctrl-C is in a hurry, and loses no more than the first
+    with (
+        suppress(KeyboardInterrupt),
+        Progress(ledger, not given.no_progress) as progress,
+        joined(spec) as room,
+    ):
+        plan = _planned(spec, ledger, progress, given, room)
         if not given.no_progress:
             for warning in warnings(spec):
                 print(f"warning: {warning}", file=sys.stderr)
-        listeners: list[Listener] = [Recorder(tracker, ledger, folder), progress]
-        run_trainings(spec, ledger, folder, plan, listeners)
+        listeners: list[Listener] = [opened.recorder, progress]
+        run_trainings(spec, ledger, opened.folder, plan, listeners, stopping)
 
 
 def _planned(
-    spec: StudySpec, ledger: Ledger, progress: Progress, given: argparse.Namespace
+    spec: StudySpec,
+    ledger: Ledger,
+    progress: Progress,
+    given: argparse.Namespace,
+    room: Room | None,
 ) -> Plan:
     """How the rest of a study runs; says so, and how long it will take."""
     from study import plan as plans
     from study.estimate import prepare
     from study.probes import ProbeError
 
-    asked, left = (
-        plans.Wanted(spec.resources, given.workers),
-        ledger.trainings - len(ledger.rows()),
-    )
+    asked = plans.Wanted(spec.resources, given.workers, room)
+    left = ledger.trainings - ledger.recorded
     begun_with = plans.kept(ledger.study.user_attrs, asked, left)
     wanted = asked.settled(begun_with) if begun_with else asked
     plan, seconds = wanted.plan(left), None
@@ -259,40 +237,6 @@ def _planned(
             print(f"warning: {_unknown(error)}", file=sys.stderr)
     progress.announce(plan, seconds)
     return plan
-
-
-def _conclude(
-    spec: StudySpec, ledger: Ledger, tracker: Tracker | None, given: argparse.Namespace
-) -> int:
-    """Writes table and report, closes the MLflow run, and prints the answer."""
-    from study import table
-    from study.report import build
-    from study.reporting.answer import summarize
-
-    folder = spec.folder.absolute()
-    frame = table.write(ledger.rows(), folder)
-    answer = summarize(frame, spec.parameters)
-    report = build(spec, frame, folder)
-    if tracker is not None:
-        files = [report, folder / "results.csv", folder / "study.json", *folder.glob("*.png")]
-        tracker.close(
-            metrics={"trainings": len(frame), **answer.configurations},
-            tags={"answer": answer.headline},
-            artifacts=files,
-            description="\n\n".join(answer.sentences),
-            status="FINISHED" if ledger.complete else "KILLED",
-        )
-        ledger.study.set_user_attr(_CONCLUDED, len(frame))
-    print("", *answer.sentences, "", sep="\n")
-    failed = int((frame["status"] == "failed").sum())
-    if failed:
-        print(f"{failed} of {len(frame)} trainings failed to run; the report says why.")
-    if not ledger.complete:
-        print(f"Stopped after {len(frame)} of {ledger.trainings} trainings; {_again(given)}")
-    _say_where(spec)
-    if not ledger.complete:
-        return INTERRUPTED
-    return FAILED if failed else FINISHED
 
 
 def _say_finished(spec: StudySpec, ledger: Ledger) -> None:

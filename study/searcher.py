@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
 from ray.tune.search import Searcher
 
-from ebm_core.config import make_config
-from study.job import Assignment, Point, Unit
+from study import permit
+from study.failures import Failure, told
+from study.job import Assignment, PackFiles, Point, Unit
 from study.ledger import Ledger
-from study.table import Row, failed_row
+from study.recovery import Recovery
+from study.stopping import Stopping
+from study.table import Row
+from study.unsaved import Unsaved
+from study.worker_log import tail
 
-# The end of what a failed worker said; the rest lies in its own log.
-_TAIL_LINES = 15
 # Ray prints the names of its tasks in colour.
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
@@ -32,30 +36,32 @@ class Listener(Protocol):
         """A pack made some updates; `curves` holds the new points of each unit."""
         ...
 
+    def held_up(self, units: Sequence[Unit], why: str) -> None:
+        """An attempt at a pack failed, and what follows."""
+        ...
+
     def ended(self, units: Sequence[Unit], rows: list[Row]) -> None:
         """A pack ended, or failed to run; the rows say which."""
         ...
 
 
-class _Unsaved:
-    """Leaves nothing of itself in Tune's snapshots: a study goes on from its ledger."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-class StudySearcher(_Unsaved, Searcher):
+class StudySearcher(Unsaved, Searcher):
     """Gives Tune the next pack of the ledger. It has no state of its own to save.
 
     Args:
         ledger: Of the study.
         members: Units of one pack.
         options: The other fields of `Assignment`.
+        stopping: Ends the search.
     """
 
-    def __init__(self, ledger: Ledger, members: int, options: dict[str, Any]) -> None:
+    def __init__(
+        self, ledger: Ledger, members: int, options: dict[str, Any], stopping: Stopping
+    ) -> None:
         super().__init__(metric=None, mode=None)
         self._ledger, self._members, self._options = ledger, members, options
+        self._stopping = stopping
+        self._running: dict[str, PackFiles] = {}
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -63,15 +69,29 @@ class StudySearcher(_Unsaved, Searcher):
         return True
 
     def suggest(self, trial_id: str) -> Any:
+        if self._stopping.asked:
+            return Searcher.FINISHED
         units = self._ledger.next_pack(self._members)
         if not units:
-            return Searcher.FINISHED
-        return {"assignment": Assignment(units=tuple(units), **self._options).plain()}
+            # what runs may fail, and be handed out again
+            return None if self._running else Searcher.FINISHED
+        files = PackFiles.of(Path(self._options["folder"]), units)
+        assignment = Assignment(
+            units=tuple(units),
+            token=permit.issue(files.permit),
+            stop_at=self._ledger.stopped_at(units[0]),
+            **self._options,
+        )
+        self._running[trial_id] = files
+        self._stopping.began(files.permit)
+        return {"assignment": assignment.plain()}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        pass  # `TrialEvents` records the rows, which Tune flattens for searchers
+        # `TrialEvents` records the rows, which Tune flattens for searchers
+        if files := self._running.pop(trial_id, None):
+            self._stopping.ended(files.permit)
 
     def save(self, checkpoint_path: str) -> None:
         Path(checkpoint_path).touch()
@@ -80,54 +100,76 @@ class StudySearcher(_Unsaved, Searcher):
         raise RuntimeError("a study goes on from its ledger, not from Tune's snapshots")
 
 
-class TrialEvents(_Unsaved, tune.Callback):
+class TrialEvents(Unsaved, tune.Callback):
     """Translates Tune's events for listeners that know nothing of Tune.
+
+    Tune would take an error here for one of the trial; it ends the study instead.
 
     Args:
         listeners: Told in this order: what records first, what shows after it.
+        recovery: Decides about attempts that failed.
+        stopping: Asked to stop if a listener fails.
     """
 
-    def __init__(self, listeners: Sequence[Listener]) -> None:
-        self._listeners = listeners
+    def __init__(
+        self, listeners: Sequence[Listener], recovery: Recovery, stopping: Stopping
+    ) -> None:
+        self._listeners, self._recovery, self._stopping = listeners, recovery, stopping
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        self._stopping.check()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        units = _units(trial)
-        for listener in self._listeners:
-            listener.started(units)
+        units = units_of(trial)
+        self._tell(lambda listener: listener.started(units))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        units = _units(trial)
-        for listener in self._listeners:
-            listener.progressed(units, result["update"], result["curves"])
+        units = units_of(trial)
+        update, curves = result["update"], result["curves"]
+        self._tell(lambda listener: listener.progressed(units, update, curves))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        # Tune calls a trial complete, too, that an interruption stopped half-way
+        # Tune calls a trial complete, too, that was stopped half-way
         if rows := trial.last_result.get("rows"):
-            self._ended(_units(trial), rows)
+            self._tell(lambda listener: listener.ended(units_of(trial), rows))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        units = _units(trial)
-        self._ended(units, list(_failed_rows(units, _cause(trial))))
+        if not self._stopping.asked:
+            self._guarded(lambda: self._failed(trial))
 
-    def _ended(self, units: Sequence[Unit], rows: list[Row]) -> None:
+    def _failed(self, trial: Any) -> None:
+        units = units_of(trial)
+        update = (trial.last_result or {}).get("update", -1)
+        rows, why = self._recovery.failed(units, failure_of(trial), update)
+        if rows:
+            self._tell(lambda listener: listener.ended(units, rows))
+        elif why:
+            self._tell(lambda listener: listener.held_up(units, why))
+
+    def _tell(self, news: Callable[[Listener], None]) -> None:
         for listener in self._listeners:
-            listener.ended(units, rows)
+            self._guarded(partial(news, listener))
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        if self._stopping.error is not None:
+            return  # nothing is recorded after what could not be
+        try:
+            action()
+        except Exception as error:
+            self._stopping.ask(error)
 
 
-def _units(trial: Any) -> tuple[Unit, ...]:
+def units_of(trial: Any) -> tuple[Unit, ...]:
+    """The trainings of a Tune trial."""
     return Assignment.from_plain(trial.config["assignment"]).units
 
 
-def _failed_rows(units: Sequence[Unit], cause: str) -> Iterator[Row]:
-    for unit in units:
-        yield failed_row(make_config(unit.config), unit.trial, unit.seed, cause, unit.point)
-
-
-def _cause(trial: Any) -> str:
-    """The last lines of what went wrong, the error itself at the end."""
-    if not trial.error_file or not Path(trial.error_file).exists():
-        return "the worker was lost"
-    text = _COLOUR.sub("", Path(trial.error_file).read_text(errors="replace"))
-    return "\n".join(text.strip().splitlines()[-_TAIL_LINES:])
+def failure_of(trial: Any) -> Failure:
+    """What went wrong with a Tune trial, from what Ray and the worker said."""
+    text = ""
+    if trial.error_file and Path(trial.error_file).exists():
+        text = _COLOUR.sub("", Path(trial.error_file).read_text(errors="replace"))
+    files = PackFiles.of(Path(trial.config["assignment"]["folder"]), units_of(trial))
+    return told(text, tail(files.log))

@@ -20,6 +20,7 @@ from study.schema.distributions import parse_distribution as parse_distribution
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from optuna.trial import Trial
 
 Parameters = Mapping[str, Distribution]
 Point = dict[str, Scalar]
@@ -120,6 +121,19 @@ def to_optuna(parameters: Parameters) -> dict[str, BaseDistribution]:
         elif isinstance(each, Range):
             found[name] = optuna.FloatDistribution(each.min, each.top, step=each.step)
     return found
+
+
+def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> None:
+    """Has a trial of Optuna propose a value of one of the distributions of `to_optuna`."""
+    from optuna import distributions as optuna
+
+    if isinstance(distribution, optuna.CategoricalDistribution):
+        trial.suggest_categorical(name, distribution.choices)
+    elif isinstance(distribution, optuna.FloatDistribution):
+        low, high = distribution.low, distribution.high
+        trial.suggest_float(name, low, high, step=distribution.step, log=distribution.log)
+    elif isinstance(distribution, optuna.IntDistribution):
+        trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step)
 
 
 def _placed(parameters: Parameters, rows: Iterable[Sequence[float]]) -> list[Point]:

@@ -16,9 +16,10 @@ from ebm_core.config import TrainConfig, make_config
 from ebm_core.document import read_document
 from ebm_core.errors import ConfigError, Problem, did_you_mean
 from study import space
-from study.schema import base, checks, sections
+from study.schema import base, checks, early_stop, places, sections
 from study.schema.cautions import warnings as warnings
 from study.schema.distributions import Distribution, Scalar, parse_distribution
+from study.schema.early_stop import EarlyStop as EarlyStop
 from study.schema.sections import Constraint as Constraint
 from study.schema.sections import Engine, Method, Resources, Tracking
 from study.schema.sections import LongRunSpec as LongRunSpec
@@ -26,6 +27,8 @@ from study.schema.sections import Metric as Metric
 from study.space import Point
 
 _LARGEST = 2**31 - 1
+# A study file is read in a fraction of a second, whatever it holds.
+_MOST_BYTES, _MOST_VALUES = 64_000, 4_000
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class StudySpec:
         seeds: Trainings of each configuration; repeat k has the seed of the base + k.
         seed: Of whatever proposes configurations.
         first_points: Points that are tried first, complete.
+        early_stop: Which trainings end before their last update; None for none.
         long_run: The check after each training.
         resources: Of one Tune trial.
         engine: How members are run; ``reference`` for plain autograd, to compare with.
@@ -60,6 +64,7 @@ class StudySpec:
     seeds: int
     seed: int
     first_points: tuple[Point, ...]
+    early_stop: EarlyStop | None
     long_run: LongRunSpec
     resources: Resources
     engine: Engine
@@ -105,6 +110,7 @@ class StudySpec:
             "seeds": self.seeds,
             "seed": self.seed,
             "first_points": [dict(point) for point in self.first_points],
+            "early_stop": self.early_stop and self.early_stop.model_dump(exclude_none=True),
             "long_run": self.long_run.model_dump(),
             "resources": self.resources.model_dump(),
             "engine": self.engine,
@@ -124,7 +130,8 @@ def load_study(path: str | Path, overrides: Mapping[str, str] | None = None) -> 
         ConfigError: With every problem of the file.
     """
     try:
-        return _study(read_document(path, overrides), (*_CHECKS, *_DISK_CHECKS))
+        document = read_document(path, overrides, _MOST_BYTES, _MOST_VALUES)
+        return _study(document, (*_CHECKS, *_DISK_CHECKS))
     except ConfigError as error:
         raise ConfigError(error.problems, str(path)) from None
 
@@ -151,7 +158,7 @@ _SECTIONS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "seeds": (sections.whole(1, 10_000), 1),
     "seed": (sections.whole(0, _LARGEST), 0),
     "first_points": (sections.read_first_points, []),
-    "early_stop": (sections.read_early_stop, None),
+    "early_stop": (sections.section(EarlyStop), None),
     "long_run": (sections.section(LongRunSpec), {}),
     "resources": (sections.section(Resources), {}),
     "engine": (sections.read_engine, "auto"),
@@ -168,11 +175,14 @@ _CHECKS: tuple[_Check, ...] = (
     checks.first_point_problems,
     checks.pack_problems,
     checks.metric_problems,
+    places.cluster_problems,
+    early_stop.early_stop_problems,
+    early_stop.grace_problems,
 )
 _DISK_CHECKS: tuple[_Check, ...] = (
-    checks.data_file_problems,
-    checks.storage_problems,
-    checks.tracking_problems,
+    places.data_file_problems,
+    places.storage_problems,
+    places.tracking_problems,
 )
 
 
@@ -191,7 +201,8 @@ def _study(document: Mapping[Any, Any], wanted: Iterable[_Check]) -> StudySpec:
 def _unknown_keys(document: Mapping[Any, Any]) -> Iterator[Problem]:
     for key, value in document.items():
         if key not in _SECTIONS:
-            yield Problem(str(key), "unknown key", value, did_you_mean(str(key), list(_SECTIONS)))
+            hint = did_you_mean(str(key), list(_SECTIONS))
+            yield Problem(str(key) or "''", "unknown key", value, hint)
 
 
 def _read_sections(document: Mapping[Any, Any], problems: list[Problem]) -> dict[str, Any]:
@@ -227,12 +238,14 @@ def _read_parameters(found: dict[str, Any], problems: list[Problem]) -> None:
 
 def _assembled(found: dict[str, Any]) -> StudySpec:
     """The study of sections that fit together."""
-    parameters, tracking = found["parameters"], found["tracking"]
+    parameters, tracking, stop = found["parameters"], found["tracking"], found["early_stop"]
     trials = found["trials"]
     if trials is None:
         trials = space.grid_size(parameters)
     if tracking.experiment is None:
         tracking = tracking.model_copy(update={"experiment": found["name"]})
+    if stop is not None:
+        stop = early_stop.with_interval(stop, found["base"], parameters)
     return StudySpec(
         name=found["name"],
         base=found["base"],
@@ -244,6 +257,7 @@ def _assembled(found: dict[str, Any]) -> StudySpec:
         seeds=found["seeds"],
         seed=found["seed"],
         first_points=tuple(space.snap(parameters, point) for point in found["first_points"]),
+        early_stop=stop,
         long_run=found["long_run"],
         resources=found["resources"],
         engine=found["engine"],

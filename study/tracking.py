@@ -1,28 +1,28 @@
 """The record of a study in MLflow, which only this module and `mlflow_store` touch.
 
 A study is one parent run, each (configuration, seed) a child of it. Runs are found again by their
-tags, so that a study that goes on after an interruption writes into the runs it had.
+tags, so that a study that goes on after an interruption writes into the runs it had. Whatever is
+told twice is there once: it does not matter whether a request whose answer was lost was performed.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Real
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ebm_core.config import flatten
-from study.mlflow_store import VIEW, absolute_uri, artifact_root, connect, identity
+from study.curves import Curve, Values, final_values, finite, new_values, now
+from study.mlflow_store import (
+    absolute_uri,
+    artifact_root,
+    connect,
+    identity,
+    naming,
+    open_experiment,
+)
 from study.table import CAUSE
 
-# A page with some hundred denser curves becomes slow to look at
-MAX_POINTS = 200
-# Curves over updates that are columns of the table too
-ASSESSED = ("r", "r_scaled", "r_matched", "r_band_adherence")
 OUTCOMES = ("status", "verdict", "reasons", "oscillation", "long_run")
 
 NOTE = (
@@ -43,22 +43,15 @@ SHOWN = {
 }
 # Updates a batch: up to ten curves fit in MLflow's 1,000 values, and no update is written in part
 _BATCH = 100
-
-
-@dataclass
-class _Curve:
-    """How far the curves of a run are: planned updates, and the last update logged (or -1)."""
-
-    updates: int
-    last: int
-
-    def slot(self, update: int) -> int:
-        """Which of `MAX_POINTS` points an update falls to; the last is the end of training."""
-        return update * (MAX_POINTS - 1) // self.updates
+# Characters that every version of MLflow takes
+_LONGEST_TAG = 5_000
 
 
 class Tracker:
-    """Writes one study into MLflow, from one process.
+    """Writes one study into MLflow, from one thread at a time.
+
+    Any call may fail because the store is away, and can be made again. Times are milliseconds
+    since 1970; of a value that was taken at one time, MLflow keeps one.
 
     Args:
         uri: A database (``sqlite:///mlflow.db`` is relative to the working directory), a
@@ -77,7 +70,7 @@ class Tracker:
         self.run_id = ""
         self._client: Any = None
         self._experiment_id = ""
-        self._curves: dict[str, _Curve] = {}
+        self._curves: dict[str, Curve] = {}
 
     def open(self, params: Mapping[str, Any]) -> str:
         """Find or create database, experiment and the run of the study, and set that running.
@@ -95,21 +88,22 @@ class Tracker:
         """
         artifacts = artifact_root(self.uri, self.folder)
         self._client = connect(self.uri, artifacts)
-        self._experiment_id = self._open_experiment(artifacts)
+        with naming(self.uri):
+            self._experiment_id = open_experiment(self._client, self.experiment, artifacts, SHOWN)
         study_id = identity(self.folder, self.uri, self._experiment_id)
-        self.run_id, stored = self._open_run(
-            {"role": "study", "study_id": study_id},
-            name=self.study,
-            more={"study": self.study},
-        )
-        values = _flat(params)
+        with naming(self.uri):
+            self.run_id = self._open_study({"role": "study", "study_id": study_id}, _flat(params))
+        return self.run_id
+
+    def _open_study(self, tags: Mapping[str, str], values: Mapping[str, str]) -> str:
+        run_id, stored = self._open_run(tags, name=self.study, more={"study": self.study})
         changed = {key for key, value in values.items() if stored.get(key, value) != value}
         self._log(
-            self.run_id,
+            run_id,
             params={key: value for key, value in values.items() if key not in stored},
             tags={f"changed.{key}": values[key] for key in changed},
         )
-        return self.run_id
+        return run_id
 
     def child(self, trial: int, seed: int, params: Mapping[str, Any], name: str) -> str:
         """The run of one (configuration, seed), found or created, and set running.
@@ -136,34 +130,33 @@ class Tracker:
         self._log(run_id, params=new)
         return run_id
 
-    def log_curve(self, run_id: str, points: Sequence[Mapping[str, float]]) -> None:
+    def log_curve(
+        self,
+        run_id: str,
+        points: Sequence[Mapping[str, float]],
+        row: Mapping[str, Any] | None = None,
+    ) -> None:
         """Log values over updates, thinned to at most `MAX_POINTS` points a curve.
 
-        Whatever is not later than what the run has already is skipped, after a restart too. At
-        the last update, curves that are columns of the table are left to `finish_child`. NaN and
-        infinity are left out: a gap in the curve.
+        Whatever is not later than what the run has already is skipped, after a restart too. NaN
+        and infinity are left out: a gap in the curve.
 
         Args:
             run_id: A child.
-            points: In order, each an `update` and values by name.
+            points: In order, each an `update`, the `time` at which it was taken (now if there is
+                none), and values by name.
+            row: Its row of the table, once the training is over: where that has the last value
+                of a curve, the last update is left to `finish_child`.
         """
-        curve = self._curve(run_id)
-        kept: list[tuple[int, dict[str, float]]] = []
-        last = curve.last
-        for point in points:
-            update = int(point["update"])
-            if update <= last or curve.slot(update) == curve.slot(last):
-                continue
-            left_out = {"update", *(ASSESSED if update >= curve.updates else ())}
-            values = {name: value for name, value in point.items() if _finite(value)}
-            kept.append((update, {name: values[name] for name in values.keys() - left_out}))
-            last = update
-        for start in range(0, len(kept), _BATCH):
-            self._log(run_id, kept[start : start + _BATCH])
-        curve.last = last
+        # known again once the store has answered: a request that fails may have been performed
+        curve = self._curves.pop(run_id, None) or _curve(self._client.get_run(run_id).data)
+        values = [value for point in points if (value := new_values(curve, point, row))]
+        for start in range(0, len(values), _BATCH):
+            self._log(run_id, values[start : start + _BATCH])
+        self._curves[run_id] = curve
 
     def finish_child(
-        self, run_id: str, row: Mapping[str, Any], artifacts: Path, failed: bool = False
+        self, run_id: str, row: Mapping[str, Any], artifacts: Path, at: int | None = None
     ) -> None:
         """Log the outcome of one training, and close its run. Doing it again changes nothing.
 
@@ -176,25 +169,26 @@ class Tracker:
         Args:
             run_id: A child.
             row: Its row of the table.
-            artifacts: A folder; every file below it is uploaded.
-            failed: Whether it failed to run; it may then lack the folder.
+            artifacts: A folder; every file below it is uploaded. A training that failed to run
+                may lack it.
+            at: When it ended; now if None.
 
         Raises:
             FileNotFoundError: If there is no such folder, which MLflow would overlook.
         """
-        if not (failed or artifacts.is_dir()):
+        failed = row["status"] == "failed"
+        if artifacts.is_dir():
+            self._client.log_artifacts(run_id, str(artifacts))
+        elif not failed:
             raise FileNotFoundError(f"{artifacts}: a finished training must leave its files here")
-        curve = self._curve(run_id)
-        self._client.log_artifacts(run_id, str(artifacts))
-        final = {name: value for name, value in row.items() if _finite(value)}
-        if failed:
-            final = {name: value for name, value in final.items() if name not in ASSESSED}
-        else:
-            curve.last = max(curve.last, int(row["updates"]))
+        # what follows may fail half-way
+        self._curves.pop(run_id, None)
+        shown = self._client.get_run(run_id).data
+        step = max(0, _curve(shown).last, 0 if failed else int(row["updates"]))
         tags = {name: _text(row.get(name)) for name in OUTCOMES}
         if cause := _text(row.get(CAUSE)):
             tags[CAUSE] = cause
-        self._log_final(run_id, max(curve.last, 0), final, tags)
+        self._log_final(run_id, shown, Values(step, at or now(), final_values(row)), tags)
         self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
     def close(
@@ -204,6 +198,7 @@ class Tracker:
         artifacts: Iterable[Path],
         description: str,
         status: str,
+        at: int | None = None,
     ) -> None:
         """Log the outcome of the study and close its run, and children left running as KILLED.
 
@@ -213,110 +208,103 @@ class Tracker:
             artifacts: Files, or folders that keep their name.
             description: Markdown, shown on the page of the run.
             status: FINISHED, FAILED or KILLED.
+            at: When it ended; now if None.
         """
         for path in artifacts:
             if path.is_dir():
                 self._client.log_artifacts(self.run_id, str(path), path.name)
             else:
                 self._client.log_artifact(self.run_id, str(path))
-        finite = {name: value for name, value in metrics.items() if _finite(value)}
-        self._log_final(self.run_id, 0, finite, {**tags, "mlflow.note.content": description})
-        running = {"mlflow.parentRunId": self.run_id}, "attributes.status = 'RUNNING'"
-        while orphans := self._search(*running):
-            for orphan in orphans:
-                self._client.set_terminated(orphan.info.run_id, "KILLED")
+        numbers = {name: value for name, value in metrics.items() if finite(value)}
+        outcome = {**tags, "mlflow.note.content": description}
+        shown = self._client.get_run(self.run_id).data
+        self._log_final(self.run_id, shown, Values(0, at or now(), numbers), outcome)
+        self._close_children()
         self._client.set_terminated(self.run_id, status)
 
-    def _open_experiment(self, artifacts: Path | None) -> str:
-        from mlflow.exceptions import MlflowException
-
-        found = self._client.get_experiment_by_name(self.experiment)
-        if found is None:
-            try:
-                self._client.create_experiment(
-                    self.experiment, artifact_location=artifacts.as_uri() if artifacts else None
-                )
-            except MlflowException as error:
-                # Another study may have been faster
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            found = self._client.get_experiment_by_name(self.experiment)
-        if found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        tags = {
-            "mlflow.experimentKind": "custom_model_development",
-            f"mlflow.sharedViewState.{VIEW}": json.dumps(SHOWN),
-        }
-        for key in tags.keys() - found.tags.keys():
-            self._client.set_experiment_tag(found.experiment_id, key, tags[key])
-        return str(found.experiment_id)
+    def _close_children(self) -> None:
+        """Children left running become KILLED, and of two of one training only one stays."""
+        known: dict[tuple[str, str], list[Any]] = {}
+        for run in self._search({"mlflow.parentRunId": self.run_id, "role": "training"}):
+            known.setdefault((run.data.tags["trial"], run.data.tags["seed"]), []).append(run)
+        for runs in known.values():
+            run = self._only(runs)
+            if run.info.status == "RUNNING":
+                self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _open_run(
         self, tags: Mapping[str, str], name: str, more: Mapping[str, str]
     ) -> tuple[str, dict[str, str]]:
         """The run with these tags, running, and its params; a new one gets `more` tags."""
-        if found := self._search(tags):
-            run_id = found[0].info.run_id
-            self._client.update_run(run_id, status="RUNNING")
-            return run_id, found[0].data.params
+        if found := list(self._search(tags)):
+            run = self._only(found)
+            self._client.update_run(run.info.run_id, status="RUNNING")
+            return run.info.run_id, run.data.params
         run = self._client.create_run(self._experiment_id, tags={**tags, **more}, run_name=name)
         return str(run.info.run_id), {}
 
-    def _search(self, tags: Mapping[str, str], *conditions: str) -> list[Any]:
-        equal = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
-        query = " and ".join([*equal, *conditions])
-        return list(self._client.search_runs([self._experiment_id], query))
+    def _only(self, runs: Sequence[Any]) -> Any:
+        """Of runs with the same tags the one that was written to, or the oldest; others go.
 
-    def _curve(self, run_id: str) -> _Curve:
-        if run_id not in self._curves:
-            data = self._client.get_run(run_id).data
-            steps = [
-                metric.step
-                for name in data.metrics
-                for metric in self._client.get_metric_history(run_id, name)
-            ]
-            self._curves[run_id] = _Curve(int(data.params["updates"]), max(steps, default=-1))
-        return self._curves[run_id]
+        A slow server may create a run after its client gave up on it and asked for another.
+        """
+        run = max(
+            runs,
+            key=lambda run: (len(run.data.params) + len(run.data.metrics), -run.info.start_time),
+        )
+        for other in runs:
+            if other is not run:
+                self._client.delete_run(other.info.run_id)
+        return run
 
-    def _log_final(
-        self, run_id: str, step: int, values: Mapping[str, float], tags: Mapping[str, Any]
-    ) -> None:
+    def _search(self, tags: Mapping[str, str]) -> Iterator[Any]:
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        token = None
+        while True:
+            page = self._client.search_runs([self._experiment_id], query, page_token=token)
+            yield from page
+            if not (token := page.token):
+                return
+
+    def _log_final(self, run_id: str, shown: Any, final: Values, tags: Mapping[str, Any]) -> None:
         """Log values that the run does not show yet, so that a repeat adds no points."""
-        shown = self._client.get_run(run_id).data.metrics
-        new = {name: value for name, value in values.items() if shown.get(name) != value}
-        self._log(run_id, [(step, new)], tags=tags, later=1)
+        there = shown.metrics
+        new = {name: value for name, value in final.values.items() if there.get(name) != value}
+        # MLflow takes the later of two values at one step for the run's
+        self._log(run_id, [Values(final.step, final.time + 1, new)], tags=tags)
 
     def _log(
         self,
         run_id: str,
-        points: Sequence[tuple[int, Mapping[str, float]]] = (),
+        points: Sequence[Values] = (),
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, Any] | None = None,
-        later: int = 0,
     ) -> None:
-        """One batch; of two points at one step, the `later` milliseconds decide which counts."""
         from mlflow.entities import Metric, Param, RunTag
 
-        now = int(time.time() * 1000) + later
         self._client.log_batch(
             run_id,
             metrics=[
-                Metric(name, float(value), now, step)
-                for step, values in points
-                for name, value in values.items()
+                Metric(name, float(value), point.time, point.step)
+                for point in points
+                for name, value in point.values.items()
             ],
             params=[Param(key, value) for key, value in (params or {}).items()],
-            tags=[RunTag(key, str(value)) for key, value in (tags or {}).items()],
+            tags=[RunTag(key, str(value)[:_LONGEST_TAG]) for key, value in (tags or {}).items()],
         )
+
+
+def _curve(shown: Any) -> Curve:
+    """How far the curves of a run are, from what MLflow has of it."""
+    steps = {metric.key: metric.step for metric in shown.to_proto().metrics}
+    last = max(steps.values(), default=-1)
+    names = {name for name, step in steps.items() if step == last}
+    return Curve(int(shown.params["updates"]), last, names)
 
 
 def _flat(tree: Mapping[str, Any]) -> dict[str, str]:
     """Nested values as texts by dotted key."""
     return {name: str(value) for name, value in flatten(tree).items()}
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _text(value: Any) -> str:

@@ -10,9 +10,12 @@ from ray import tune
 from ebm_core import checkpoint
 from ebm_core.config import make_config
 from ebm_core.trainer import Trainer
-from study.job import Assignment, Job
+from study.failures import recognized
+from study.job import Assignment, Job, PackFiles
 from study.schema.base import expand
 from study.table import CAUSE, TEXT_COLUMNS, row
+from study.watchdog import Watchdog
+from study.worker_log import WorkerLog
 
 _CHECKPOINT = "checkpoint.pt"
 # Columns of the table that only a study fills
@@ -41,14 +44,18 @@ class EBMTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         self._work: _Assigned | _Flat
         assigned = config.get("assignment")
-        self._work = _Assigned(assigned) if assigned else _Flat(config)
+        self._work = _Assigned(Assignment.from_plain(assigned)) if assigned else _Flat(config)
 
     def step(self) -> dict[str, Any]:
         return self._work.step()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._work.end()
         self.setup(new_config)
         return True
+
+    def cleanup(self) -> None:
+        self._work.end()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         self._work.trainer.save(Path(checkpoint_dir) / _CHECKPOINT)
@@ -58,20 +65,57 @@ class EBMTrainable(tune.Trainable):
 
 
 class _Assigned:
-    """A pack of a study: its curves while it runs, its rows at the end."""
+    """A pack of a study: its curves while it runs, its rows at the end.
 
-    def __init__(self, assignment: dict[str, Any]) -> None:
-        self.job = Job(Assignment.from_plain(assignment))
+    A job is begun with the first step, since what goes wrong there can be told.
+    """
+
+    def __init__(self, assignment: Assignment) -> None:
+        self.assignment = assignment
+        self._job: Job | None = None
+        self._log: WorkerLog | None = None
+        self._watchdog = Watchdog(assignment.seconds_limit, assignment.gigabytes_limit)
 
     @property
     def trainer(self) -> Trainer:
-        return self.job.trainer
+        assert self._job is not None
+        return self._job.trainer
 
     def step(self) -> dict[str, Any]:
-        curves = self.job.advance()
-        done = self.job.finished
-        rows = self.job.conclude() if done else []
-        return {"update": self.trainer.update, "curves": curves, "rows": rows, "done": done}
+        try:
+            return self._step()
+        except Exception as error:
+            self.end()
+            if told := recognized(error):
+                raise told from error
+            raise
+
+    def _step(self) -> dict[str, Any]:
+        job = self._job = self._job or self._begun()
+        curves, value = job.advance(), job.look()
+        rows = job.conclude() if job.finished else []
+        if done := bool(rows) or job.stopped:
+            self.end()
+        return {
+            "update": job.trainer.update,
+            "curves": curves,
+            "look": value,
+            "rows": rows,
+            "done": done,
+        }
+
+    def _begun(self) -> Job:
+        files = PackFiles.of(Path(self.assignment.folder), self.assignment.units)
+        self._log = WorkerLog(files.log)
+        self._watchdog.start()
+        return Job(self.assignment)
+
+    def end(self) -> None:
+        """Stops watching, and closes the log."""
+        self._watchdog.stop()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
 
 
 class _Flat:
@@ -79,6 +123,9 @@ class _Flat:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.trainer = Trainer([make_config(expand({"preset": "digits", **config}))])
+
+    def end(self) -> None:
+        """Has nothing to end."""
 
     def step(self) -> dict[str, Any]:
         config = self.trainer.config

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from ebm_core import checkpoint
 from ebm_core.__main__ import main
 from ebm_core.artifacts import write_artifacts
 from ebm_core.commands.wording import long_run_line
@@ -38,6 +39,7 @@ SMALL = {
     "device": "cpu",
 }
 FILES = {"traces.npz", "config.yaml", "pack.yaml", "diagnostics.png", "checkpoint.pt"}
+BEFORE = "checkpoint.previous.pt"
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +86,7 @@ def run(*arguments):
 
 def test_train_writes_everything_and_says_the_verdict(capsys):
     assert run("train", "--config", write_config(), "--long-run", 50) == 0
-    assert files("runs/small") == FILES | {"landscape.png"}
+    assert files("runs/small") == FILES | {"landscape.png", BEFORE}
     result = train(make_config(SMALL))
     found = traces("runs/small")
     assert list(found["update"]) == list(range(150))
@@ -162,7 +164,7 @@ def test_a_single_training_repeats_from_its_pack(capsys):
     assert run("train", "--config", config, "--out", "first") == 0
     assert run("train", "--pack", "first/pack.yaml", "--out", "second") == 0
     np.testing.assert_array_equal(traces("first")["d"], traces("second")["d"])
-    assert files("second") == FILES | {"landscape.png"}
+    assert files("second") == FILES | {"landscape.png", BEFORE}
     assert "member" not in capsys.readouterr().out
 
 
@@ -201,7 +203,7 @@ def test_ctrl_c_leaves_a_checkpoint_that_goes_on_exactly(monkeypatch, capsys):
     with monkeypatch.context() as patched:
         interrupted_run(patched, at=30)
         assert run("train", "--config", config, "--out", "stopped") == 130
-    assert files("stopped") == {"checkpoint.pt"}
+    assert files("stopped") - {BEFORE} == {"checkpoint.pt"}
     assert "train --resume stopped/checkpoint.pt" in capsys.readouterr().out
     assert 30 < Trainer.resume("stopped/checkpoint.pt").update < 150
     assert run("train", "--resume", "stopped/checkpoint.pt") == 0
@@ -225,6 +227,41 @@ def test_resume_with_another_configuration_is_refused(capsys):
     again = ["train", "--config", write_config(updates=20, window=20, seed=4)]
     assert run(*again, "--resume", "a/checkpoint.pt", "--out", "b") == 2
     assert "seed=0 there, 4 here" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_damaged_checkpoint_is_told_and_the_one_before_gone_on_from(capsys):
+    assert run("train", "--config", write_config(), "--out", "a") == 0
+    whole, path = traces("a")["d"], Path("a/checkpoint.pt")
+    assert Trainer.resume(f"a/{BEFORE}").update == 120
+    warned = f"the one before it is used, a/{BEFORE}\n"
+    for options in (["--resume", path], ["--config", "small.yaml", "--resume", path]):
+        path.write_bytes(path.read_bytes()[:-300])
+        capsys.readouterr()
+        assert run("train", *options) == 0
+        said = capsys.readouterr()
+        assert said.out.startswith("warning: a/checkpoint.pt: cannot be read as a checkpoint: ")
+        assert warned in said.out
+        assert "Warning" not in said.err
+        np.testing.assert_array_equal(traces("a")["d"], whole)
+        assert [Trainer.resume(f"a/{name}").update for name in (BEFORE, path.name)] == [120, 150]
+    assert run("train", "--resume", path) == 0
+    assert "warning" not in capsys.readouterr().out
+    path.write_bytes(b"")
+    Path(f"a/{BEFORE}").write_bytes(b"")
+    assert run("train", "--resume", path) == 2
+    assert f"; nor can the one before be used: a/{BEFORE}: cannot" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_resume_with_other_data_is_refused(capsys):
+    x = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    np.save("data.npy", x)
+    config = write_config(data={"name": "array", "path": "data.npy"}, updates=20, window=20)
+    assert run("train", "--config", config, "--out", "a") == 0
+    np.save("data.npy", x + 1)
+    assert run("train", "--resume", "a/checkpoint.pt") == 2
+    assert "belongs to another data set: 40 samples" in capsys.readouterr().err
 
 
 def test_a_diverged_training_is_a_result(capsys):
@@ -324,9 +361,9 @@ def test_the_engine_is_chosen_on_the_command_line_and_told_in_the_pack(engine, p
 
 @pytest.mark.parametrize("command", [["sample"], ["train", "--resume"]])
 def test_a_checkpoint_that_is_not_whole_is_told(command, capsys):
-    torch.save({"format": 1, "update": 3}, "part.pt")
+    checkpoint.save({"update": 3}, "part.pt")
     assert run(*command, "part.pt") == 2
-    assert "part.pt: no whole checkpoint: it lacks configs, eng" in capsys.readouterr().err
+    assert "part.pt: no whole checkpoint: it lacks configs, data, eng" in capsys.readouterr().err
 
 
 def test_the_long_run_is_that_of_the_seed_of_the_training(capsys):

@@ -60,6 +60,27 @@ def config(**changes: Any) -> TrainConfig:
             {"epsilon": 9e-154, "precision": "float64"},
             "must not vanish in float64, got 9e-154",
         ),
+        ({"epsilon": 2e18}, "epsilon: must be at most 1e+18, since its square must be finite in"),
+        (
+            {"epsilon": 2e153, "precision": "float64"},
+            "epsilon: must be at most 1e+153, since its square must be finite in float64, got",
+        ),
+        ({"init_scale": 10**400}, "init_scale: must be a number greater than 0, or auto, got 1"),
+        ({"updates": 2**31}, "updates: must be less than or equal to 2147483647, got 2147483648"),
+        ({"window": 10**30}, "window: must be less than or equal to 2147483647, got 1"),
+        ({"device": "cuda:1000"}, "device: must match pattern"),
+        (
+            {"data": {"name": "array", "path": ""}},
+            "data.path: must be a path without control characters, got ''",
+        ),
+        (
+            {"network": {"name": "subprocess:run", "arguments": {"args": "true"}}},
+            "network.name: must be a module of your own, not one of Python's library, got",
+        ),
+        (
+            {"network": {"name": "mlp", "widths": [0] * 101}},
+            "network.widths: must not have more than 100 entries, got [0",
+        ),
         ({"start_scale": 1e300}, "start_scale: must be less than or equal to 1000000, got 1e+300"),
         ({"reinit_share": 1.5}, "reinit_share: must be less than or equal to 1, got 1.5"),
         ({"seed": -1}, "seed: must be greater than or equal to 0, got -1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,76 @@ def test_words_stay_text(text: str) -> None:
         ("a: 1\n---\nb: 2", "line 2, column 1: but found another document"),
         ("a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("a: \x00", "must be YAML; unacceptable character"),
-        ("a: 2024-13-45", "must be YAML; month must be in 1..12"),
+        (
+            "a: 2024-13-45",
+            "must be YAML; line 1, column 4: not a value of type timestamp (month must be in",
+        ),
         (b"a: \xff\xfe", "must be YAML; "),
+        # what PyYAML itself has no words for
+        ("a: !!bool maybe", "line 1, column 4: not a value of type bool, got 'a: !!bool maybe'"),
+        ("a: !!int ''", "line 1, column 4: not a value of type int, got"),
+        ("a: !!timestamp x", "line 1, column 4: not a value of type timestamp, got"),
+        (f"a: 1:{'59:' * 200}59.5", "line 1, column 4: not a value of type float, got"),
+        ('a: "\\UFFFFFFFF"', "must be YAML; Python int too large to convert to C int, got"),
+        ("a: " + "1" * 5_000, "line 1, column 4: not a value of type int (Exceeds the limit"),
+        ("a: 0x" + "f" * 5_000, "line 1, column 4: must not have more than 300 digits"),
+        # what grows while it is read
+        ("a: &x [*x]", "line 1, column 8: `x` contains itself, got 'a: &x [*x]'"),
+        ("&x {a: {b: *x}}", "line 1, column 12: `x` contains itself"),
+        ("a: &x {<<: *x}", "line 1, column 12: `x` contains itself"),
+        ("[" * 10_000, "line 1, column 51: must not be nested more than 50 deep, got '[[["),
+        ("{a: " * 10_000, "must not be nested more than 50 deep"),
+        ("- " * 10_000, "line 1, column 101: must not be nested more than 50 deep"),
+        ("? " * 10_000, "must not be nested more than 50 deep"),
     ],
 )
 def test_what_is_not_yaml(text: str | bytes, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_yaml(text)
     assert message in str(caught.value)
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(
+    f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 12)
+)
+MERGES = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{k}: &a{k} {{<<: [{', '.join([f'*a{k - 1}'] * 10)}]}}\n" for k in range(1, 12)
+)
+
+
+@pytest.mark.parametrize("text", [BOMB, MERGES])
+def test_an_alias_counts_as_all_it_repeats(text: str) -> None:
+    """A billion laughs in twelve lines: without the count, the merges would take for ever."""
+    with pytest.raises(ConfigError, match=r"line 6, column \d+: holds too many values, an alias"):
+        parse_yaml(text)
+    assert len(parse_yaml("\n".join(text.splitlines()[:4]))) == 4
+
+
+def test_as_many_values_as_are_allowed() -> None:
+    # the list, the mapping in it, its key and its value
+    assert parse_yaml("[{a: 1}]", most_values=4) == [{"a": 1}]
+    with pytest.raises(ConfigError, match="holds too many values"):
+        parse_yaml("[{a: 1}]", most_values=3)
+    assert parse_yaml("[&x [1, 2], *x]", most_values=7) == [[1, 2], [1, 2]]
+    with pytest.raises(ConfigError, match="column 13: holds too many values"):
+        parse_yaml("[&x [1, 2], *x]", most_values=6)
+
+
+@pytest.mark.parametrize("text", ["[" * 50 + "]" * 50, "- " * 49 + "x"])
+def test_fifty_levels_are_read(text: str) -> None:
+    value = parse_yaml(text)
+    for _ in range(49):
+        (value,) = value
+    assert value in ([], "x")
+
+
+@pytest.mark.parametrize("row", ["1" * 60_000 + "x", "1_" * 30_000 + "x", "1e" + "1" * 60_000])
+def test_a_long_row_of_digits_is_read_at_once(row: str) -> None:
+    """The pattern of a number tried every way to split it: half a minute for such a row."""
+    began = time.process_time()
+    value = parse_yaml(f"a: {row}")["a"]
+    assert time.process_time() - began < 2
+    assert value in (row, math.inf)
 
 
 def test_merge_keys_may_be_overridden() -> None:
@@ -132,6 +195,23 @@ def test_read_document_with_overrides(tmp_path: Path) -> None:
         "resources": {"address": "local"},
     }
     assert read_document(file)["name"] == "one"
+
+
+def test_an_override_leaves_what_an_alias_shares(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("a: &x {max: {n: 1}}\nb: *x\n")
+    assert read_document(file, {"a.max.n": "2"}) == {
+        "a": {"max": {"n": 2}},
+        "b": {"max": {"n": 1}},
+    }
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("a: 1\n")
+    assert read_document(file, most_bytes=5) == {"a": 1}
+    with pytest.raises(ConfigError, match="must not be larger than 4 bytes"):
+        read_document(file, most_bytes=4)
 
 
 def test_every_bad_override_is_told(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_member_lost_at_the_end_of_a_chunk_still_tells_its_last_update(tmp_pat
 
 
 def running(folder: Path) -> list[Path]:
-    return list(folder.rglob("pack-*.pt"))
+    return [path for path in folder.rglob("pack-*.pt") if "previous" not in path.name]
 
 
 def test_an_interrupted_job_goes_on_to_the_same_end(
@@ -218,7 +218,7 @@ def test_an_interrupted_job_goes_on_to_the_same_end(
     for _ in range(3):
         before += job.advance()[0]
         # reports come every 20 updates, checkpoints every 25
-        assert [path.name for path in running(tmp_path)] == ["pack-0.pt"] * (len(before) > 20)
+        assert [path.name for path in running(tmp_path)] == ["pack-0-3.pt"] * (len(before) > 20)
     assert len(before) == 60
     assert Trainer.resume(running(tmp_path)[0]).update == 50
     job = Job(given)
@@ -334,7 +334,7 @@ def test_a_curve_has_first_and_last_update_no_double_and_no_gap(data: Any) -> No
     curve, told = Curve(trainer, 0), []  # type: ignore[arg-type]
     while not trainer.finished:
         trainer.update = min(updates, trainer.update + data.draw(st.integers(1, updates)))
-        told += [int(point["update"]) for point in curve.new_points()]
+        told += [int(point["update"]) for point in curve.new_points(trainer.finished)]
     assert told[0] == 1
     assert told[-1] == min(updates, death)
     assert len(told) <= CURVE_POINTS
@@ -342,4 +342,4 @@ def test_a_curve_has_first_and_last_update_no_double_and_no_gap(data: Any) -> No
     steps = np.diff(told)
     assert (steps[:-1] == stride).all()
     assert steps.size == 0 or 1 <= steps[-1] <= stride
-    assert curve.new_points() == []
+    assert curve.new_points(trainer.finished) == []

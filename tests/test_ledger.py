@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 from study_file import load, study_file  # noqa: F401
 
+from study.failures import Kind, Next
 from study.job import Unit
 from study.ledger import Ledger, LedgerError, mean_of
 from study.samplers import fixed_points, startup_trials
@@ -146,10 +147,12 @@ def test_a_training_without_a_value_fails_in_optuna_and_is_kept_all_the_same() -
 def test_rows_know_their_mlflow_run() -> None:
     ledger = open_ledger(load(trials="1"))
     (unit,) = ledger.next_pack(1)
-    ledger.set_run(unit, "abc")
     ledger.record(unit, outcome(unit))
-    ledger.set_run(unit, "late")
+    assert ledger.rows()[0]["mlflow_run_id"] is None
+    # MLflow may be reached only after the end
+    ledger.set_run(unit, "abc")
     assert ledger.rows()[0]["mlflow_run_id"] == "abc"
+    assert open_ledger(load(trials="1")).rows()[0]["mlflow_run_id"] == "abc"
 
 
 def test_a_row_is_kept_once() -> None:
@@ -218,7 +221,10 @@ def test_a_changed_study_is_refused_with_the_difference() -> None:
         open_ledger(load(base__updates="3000"))
     with pytest.raises(LedgerError, match=r"parameters\.epsilon"):
         open_ledger(load(parameters__epsilon__max="0.3"))
-    open_ledger(load(resources__cpus_per_trial="2", tracking__experiment="other"))
+    # one MLflow run a training, ever: where it is cannot change on the way
+    with pytest.raises(LedgerError, match=r"tracking\.experiment: 'sweep' there, 'other' here"):
+        open_ledger(load(tracking__experiment="other"))
+    open_ledger(load(trials="9", resources="{cpus_per_trial: 2, retries: 5}"))
 
 
 def test_the_mean_leaves_out_what_is_missing() -> None:
@@ -239,3 +245,132 @@ def test_a_configuration_that_optuna_was_not_told_of_is_told_on_return(monkeypat
     again = open_ledger(spec)
     assert again.trials()[0].state == TrialState.COMPLETE
     assert again.next_pack(1) == []
+
+
+WRITES = (
+    "create_new_trial",
+    "set_trial_param",
+    "set_trial_state_values",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "set_study_user_attr",
+)
+
+
+def _cut_off(after: int, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The driver dies at a write to the storage, this many writes from now."""
+    left = [after]
+
+    def dying(write: object) -> object:
+        def call(*arguments: object, **options: object) -> object:
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return write(*arguments, **options)  # type: ignore[operator]
+
+        return call
+
+    storage = optuna.storages.RDBStorage
+    for name in WRITES:
+        monkeypatch.setattr(storage, name, dying(getattr(storage, name)))
+    return monkeypatch
+
+
+TWO = "{epsilon: {distribution: uniform, min: 0.1, max: 0.4}, langevin_steps: {distribution: \
+randint, min: 10, max: 50}, optimizer: {distribution: choice, values: [sgd, adam]}}"
+
+
+@pytest.mark.parametrize(("method", "first"), [("sobol", 0), ("tpe", 1)])
+def test_a_study_may_die_at_any_write_and_goes_on_as_if_it_had_not(
+    method: str, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = load(method=method, trials="3", parameters=TWO, constraints='["r <= 1"]')
+    whole = drain(Ledger(spec, Path("studies/whole")), members=2)
+    for after in range(first, 90, 2):
+        folder = Path(f"studies/{after}")
+        with monkeypatch.context() as patch:
+            ledger = Ledger(spec, folder)
+            _cut_off(after, patch)
+            try:
+                drain(ledger, members=2)
+                died = False
+            except KeyboardInterrupt:
+                died = True
+        again = Ledger(spec, folder)
+        drain(again, members=2)
+        assert again.complete
+        assert [t.state for t in again.trials()] == [TrialState.COMPLETE] * 3
+        points = [unit.point for pack in whole for unit in pack]
+        assert [t.user_attrs["point"] for t in again.trials()] == points
+        packs = [pack.units for pack in again._packs.all()]
+        assert packs == [tuple(unit.key for unit in pack) for pack in whole]
+        if not died:
+            assert after > 20  # there were as many moments to die at
+            return
+    raise AssertionError("it writes more often than this looks at")
+
+
+def fail(ledger: Ledger, units: list[Unit], kind: Kind, update: int = 10) -> Next:
+    return ledger.failed(units, kind, update)
+
+
+def test_what_fails_is_retried_so_often_in_a_row_and_then_given_up() -> None:
+    spec = load(trials="1", resources="{retries: 2}")
+    (unit,) = open_ledger(spec).next_pack(1)
+    for _ in range(2):  # by another driver each time
+        ledger = open_ledger(spec)
+        assert ledger.next_pack(1) == [unit]
+        assert fail(ledger, [unit], Kind.ERROR) is Next.RETRY
+    ledger = open_ledger(spec)
+    assert ledger.next_pack(1) == [unit]
+    assert fail(ledger, [unit], Kind.ERROR) is Next.GIVE_UP
+    assert ledger.next_pack(1) == []
+
+
+def test_a_pack_whose_worker_is_lost_goes_on_whole_as_long_as_it_comes_further() -> None:
+    ledger = open_ledger(load(trials="2", resources="{retries: 1}"))
+    pack = ledger.next_pack(2)
+    for update in (10, 20, 30):
+        assert fail(ledger, pack, Kind.LOST, update) is Next.RETRY
+        assert ledger.next_pack(2) == pack
+    assert fail(ledger, pack, Kind.LOST, 30) is Next.SPLIT
+
+
+def test_halves_are_packs_of_their_own_for_good() -> None:
+    spec = load(trials="5", resources="{retries: 0}")
+    ledger = open_ledger(spec)
+    a, b, c, d = pack = ledger.next_pack(4)
+    assert fail(ledger, pack, Kind.MEMORY) is Next.SPLIT
+    ledger.split(pack)
+    for again in (ledger, open_ledger(spec)):
+        assert [again.next_pack(4) for _ in range(2)] == [[a, b], [c, d]]
+    assert fail(again, [c, d], Kind.MEMORY) is Next.SPLIT
+    again.split([c, d])
+    again.record(a, outcome(a)), again.record(b, outcome(b))
+    last = open_ledger(spec)
+    assert [last.next_pack(1) for _ in range(2)] == [[c], [d]]
+    assert fail(last, [c], Kind.MEMORY) is Next.GIVE_UP
+    assert [unit.trial for unit in last.next_pack(4)] == [4]
+
+
+def test_what_is_stopped_early_is_handed_out_to_be_judged_and_told_as_pruned() -> None:
+    base = "{preset: digits, updates: 400, window: 100, anneal_updates: 100}"
+    stop = "{pruner: successive_halving, grace: 200, interval: 50, reduction: 2}"
+    spec = load(trials="3", method="sobol", base=base, early_stop=stop)
+    ledger = open_ledger(spec)
+    packs = [ledger.next_pack(1) for _ in range(3)]
+    stopped = [
+        ledger.look(unit, 200, score)
+        for (unit,), score in zip(packs, (0.9, 0.8, 0.1), strict=True)
+    ]
+    assert stopped == [False, True, True]
+    (unit,) = packs[2]
+    for again in (ledger, open_ledger(spec)):
+        assert again.stopped_at(unit) == 200
+        assert again.stopped_at(packs[0][0]) is None
+    assert [ledger.next_pack(1) for _ in range(3)] == [packs[1], packs[2], []]
+    ledger.record(unit, outcome(unit, status="stopped_early", convergence_score=0.1))
+    assert ledger.trials()[2].state == TrialState.PRUNED
+    assert ledger.trials()[2].value == 0.1
+    # a look that is told again, as after an interruption, is no second one
+    assert ledger.look(packs[0][0], 200, 0.9) is False

@@ -1,8 +1,7 @@
-"""The recorder: MLflow first, the ledger last, and what a crash between the two leaves."""
+"""The recorder: the ledger decides, the outbox tells, and what a crash between the two leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import pytest
 from study_file import load, study_file  # noqa: F401
 
 from ebm_core.config import make_config
-from study.job import Unit, pack_checkpoint
+from study.job import PackFiles, Unit
 from study.ledger import Ledger
+from study.outbox import Key, Outbox
 from study.recorder import Recorder
 from study.table import Row, failed_row
 
@@ -19,39 +19,17 @@ pytestmark = pytest.mark.usefixtures("study_file")
 FOLDER = Path("studies/sweep")
 
 
-class FakeTracker:
-    """Notes what it is told; finds the run of a training again, as the real one does."""
+class Known:
+    """Knows MLflow's runs of some trainings."""
 
-    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
-        self.calls = calls
-
-    def child(self, trial: int, seed: int, params: Mapping[str, Any], name: str) -> str:
-        self.calls.append(("child", trial, seed, params["seed"], name))
-        return f"run-{trial}-{seed}"
-
-    def log_curve(self, run_id: str, points: Sequence[Mapping[str, float]]) -> None:
-        self.calls.append(("curve", run_id, [point["update"] for point in points]))
-
-    def finish_child(
-        self, run_id: str, row: Mapping[str, Any], artifacts: Path, failed: bool = False
-    ) -> None:
-        self.calls.append(("finish", run_id, artifacts, failed))
+    def __init__(self) -> None:
+        self.runs: dict[Key, str] = {}
 
 
-class NotingLedger(Ledger):
-    """A ledger whose records are noted between those of the tracker."""
-
-    calls: list[tuple[Any, ...]]
-
-    def record(self, unit: Unit, row: Row) -> None:
-        self.calls.append(("record", unit.trial, unit.seed))
-        super().record(unit, row)
-
-
-def begin(calls: list[tuple[Any, ...]]) -> tuple[NotingLedger, Recorder]:
-    ledger = NotingLedger(load(seeds="2", trials="1"), FOLDER)
-    ledger.calls = calls
-    return ledger, Recorder(FakeTracker(calls), ledger, FOLDER)  # type: ignore[arg-type]
+def begin(courier: Known | None = None) -> tuple[Ledger, Outbox, Recorder]:
+    """What each process that continues the study begins with."""
+    ledger, outbox = Ledger(load(seeds="2", trials="1"), FOLDER), Outbox(FOLDER)
+    return ledger, outbox, Recorder(outbox, ledger, FOLDER, courier)
 
 
 def row_of(unit: Unit) -> Row:
@@ -59,82 +37,126 @@ def row_of(unit: Unit) -> Row:
     return {**row, "status": "finished", "verdict": "convergent", "convergence_score": 0.9}
 
 
-def test_each_training_goes_to_the_tracker_first_and_to_the_ledger_last() -> None:
-    calls: list[tuple[Any, ...]] = []
-    ledger, recorder = begin(calls)
+def told(outbox: Outbox, key: Key) -> list[str]:
+    return [record["kind"] for record, _ in outbox.read(key, 0)]
+
+
+def row_told(outbox: Outbox, key: Key) -> Row:
+    row: Row = outbox.read(key, 0)[-1][0]["row"]
+    return row
+
+
+def test_each_training_goes_to_the_ledger_and_from_there_to_the_outbox(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ledger, outbox, recorder = begin()
     pack = ledger.next_pack(2)
     recorder.started(pack)
+    starts = [outbox.read(unit.key, 0)[0][0] for unit in pack]
     name = f"ε={pack[0].config['epsilon']:.3g} ρ=2 γ0=0.005 anneal=1000 seed="
-    assert calls == [("child", 0, 0, 0, f"{name}0"), ("child", 0, 1, 1, f"{name}1")]
-    calls.clear()
+    assert [start["name"] for start in starts] == [f"{name}0", f"{name}1"]
     recorder.progressed(pack, 20, [[{"update": 1}, {"update": 20}], []])
-    assert calls == [("curve", "run-0-0", [1, 20]), ("curve", "run-0-1", [])]
-    calls.clear()
+    assert told(outbox, (0, 0)) == ["start", "curve"]
+    assert told(outbox, (0, 1)) == ["start"]
+    files = PackFiles.of(FOLDER, pack)
+    files.checkpoint.parent.mkdir(parents=True)
+    files.checkpoint.touch()
+    calls: list[Any] = []
+    for owner, method in ((Outbox, "sync"), (Ledger, "record"), (Outbox, "finish")):
+        keep = getattr(owner, method)
+
+        def noting(self: Any, unit: Unit, *more: Any, call: Any = keep, as_: str = method) -> None:
+            calls.append((as_, unit.seed))
+            call(self, unit, *more)
+
+        monkeypatch.setattr(owner, method, noting)
     recorder.ended(pack, [row_of(unit) for unit in pack])
-    assert calls == [
-        ("finish", "run-0-0", FOLDER / "trials/0000/seed-0", False),
-        ("record", 0, 0),
-        ("finish", "run-0-1", FOLDER / "trials/0000/seed-1", False),
-        ("record", 0, 1),
-    ]
+    # what was told before is on the disk before the ledger says that all is done
+    order = ["sync", "record", "finish", "sync"]
+    assert calls == [(name, seed) for seed in (0, 1) for name in order]
     assert ledger.complete
-    assert [row["mlflow_run_id"] for row in ledger.rows()] == ["run-0-0", "run-0-1"]
+    assert row_told(outbox, (0, 1)) == row_of(pack[1])
+    assert not files.checkpoint.exists()
+
+
+def test_runs_are_entered_when_they_are_known() -> None:
+    courier = Known()
+    ledger, _, recorder = begin(courier)
+    pack = ledger.next_pack(2)
+    recorder.started(pack)
+    courier.runs = {(0, 0): "run-0"}
+    recorder.progressed(pack, 20, [[], []])
+    recorder.ended(pack, [row_of(unit) for unit in pack])
+    assert [row["mlflow_run_id"] for row in ledger.rows()] == ["run-0", None]
+    courier.runs = {(0, 0): "run-0", (0, 1): "run-1"}
+    recorder.note_runs()
+    assert [row["mlflow_run_id"] for row in ledger.rows()] == ["run-0", "run-1"]
 
 
 def test_a_training_that_failed_to_run_is_recorded_as_such() -> None:
-    calls: list[tuple[Any, ...]] = []
-    ledger, recorder = begin(calls)
+    ledger, outbox, recorder = begin()
     pack = ledger.next_pack(2)
     recorder.started(pack)
-    calls.clear()
     good, bad = row_of(pack[0]), failed_row(make_config(pack[1].config), 0, 1, "out of memory")
     recorder.ended(pack, [good, bad])
-    assert [call[-1] for call in calls if call[0] == "finish"] == [False, True]
     assert [row["status"] for row in ledger.rows()] == ["finished", "failed"]
-    assert ledger.rows()[1]["cause"] == "out of memory"
+    assert row_told(outbox, (0, 1))["cause"] == "out of memory"
 
 
-def test_what_failed_before_it_started_has_a_run_too() -> None:
+def test_what_failed_before_it_started_is_told_with_its_start() -> None:
     """Tune tells of an actor that could not be set up without telling of its start."""
-    calls: list[tuple[Any, ...]] = []
-    ledger, recorder = begin(calls)
+    ledger, outbox, recorder = begin()
     pack = ledger.next_pack(1)
     recorder.ended(pack, [failed_row(make_config(pack[0].config), 0, 0, "no GPU")])
-    assert [call[0] for call in calls] == ["child", "finish", "record"]
-    assert ledger.rows()[0]["mlflow_run_id"] == "run-0-0"
+    assert told(outbox, (0, 0)) == ["start", "finish"]
 
 
-def test_a_crash_between_tracker_and_ledger_is_made_good(monkeypatch) -> None:
-    calls: list[tuple[Any, ...]] = []
-    ledger, recorder = begin(calls)
+@pytest.mark.parametrize("recorded", [False, True], ids=["before", "after"])
+def test_a_crash_at_the_ledger_is_made_good(
+    monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    ledger, outbox, recorder = begin()
     pack = ledger.next_pack(2)
-    checkpoint = FOLDER / pack_checkpoint(pack)
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.touch()
+    files = PackFiles.of(FOLDER, pack)
+    files.checkpoint.parent.mkdir(parents=True)
+    files.checkpoint.touch()
     recorder.started(pack)
     keep = Ledger.record
 
     def record(self: Ledger, unit: Unit, row: Row) -> None:
+        if recorded or unit.seed == 0:
+            keep(self, unit, row)
         if unit.seed == 1:
             raise KeyboardInterrupt
-        keep(self, unit, row)
 
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "record", record)
         with pytest.raises(KeyboardInterrupt):
             recorder.ended(pack, [row_of(unit) for unit in pack])
-    assert checkpoint.exists()
-    assert ("finish", "run-0-1", FOLDER / "trials/0000/seed-1", False) in calls
-    assert not ledger.complete
+    assert files.checkpoint.exists()
+    assert told(outbox, (0, 1)) == ["start"]
+    # and meanwhile the first was delivered
+    outbox.remove((0, 0))
 
-    calls.clear()
-    ledger, recorder = begin(calls)
-    assert ledger.next_pack(2) == pack
-    assert ledger.next_pack(2) == []
-    recorder.started(pack)
-    recorder.ended(pack, [{**row_of(unit), "seconds": 99.0} for unit in pack])
-    assert [call[1] for call in calls if call[0] == "finish"] == ["run-0-0", "run-0-1"]
-    assert ledger.complete
-    assert not checkpoint.exists()
-    # what was recorded before the crash stays as it was
-    assert [row["seconds"] for row in ledger.rows()] == [None, 99.0]
+    ledger, outbox, recorder = begin()
+    assert ledger.complete is recorded
+    assert told(outbox, (0, 1)) == ["start", "finish"][: 1 + recorded]
+    if not recorded:
+        assert ledger.next_pack(2) == pack
+        recorder.started(pack)
+        recorder.progressed(pack, 20, [[{"update": 20}], [{"update": 20}]])
+        recorder.ended(pack, [{**row_of(unit), "seconds": 99.0} for unit in pack])
+        assert not files.checkpoint.exists()
+    # what was recorded before the crash stays as it was, and MLflow is told what the ledger has
+    second = None if recorded else 99.0
+    assert [row["seconds"] for row in ledger.rows()] == [None, second]
+    assert row_told(outbox, (0, 1))["seconds"] == second
+    assert outbox.sizes().keys() == {(0, 1)}
+
+
+def test_a_study_that_goes_on_takes_back_how_it_ended() -> None:
+    outbox = Outbox(FOLDER)
+    outbox.close({}, {}, [], "", "KILLED")
+    assert outbox.pending
+    begin()
+    assert not Outbox(FOLDER).pending

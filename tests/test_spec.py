@@ -50,6 +50,7 @@ def test_a_full_file_is_read() -> None:
         storage="~/studies",
         engine="reference",
     )
+    assert spec.early_stop is None
     assert [metric.goal for metric in spec.metrics] == ["maximize", "minimize"]
     assert [(c.name, c.relation, c.limit) for c in spec.constraints] == [
         ("diverged", "==", 0.0),
@@ -61,6 +62,37 @@ def test_a_full_file_is_read() -> None:
     assert spec.tracking.experiment == "mine"
     assert spec.engine_path == spec.resolved()["engine"] == "reference"
     assert spec.folder == Path.home() / "studies" / "sweep"
+
+
+def test_failures_and_machines_have_defaults() -> None:
+    resources = load().resources
+    assert (resources.retries, resources.address) == (2, "local")
+    assert resources.seconds_per_trial is None
+    assert resources.gigabytes_per_trial is None
+
+
+@pytest.mark.parametrize(
+    "address", ["auto", "10.0.0.1:6379", "head-1.cluster:6379", "[fe80::1]:6379", "h:1"]
+)
+def test_a_study_may_join_a_cluster(address: str) -> None:
+    Path("images").mkdir()
+    spec = load(
+        base__data=json.dumps(
+            {
+                "name": "image_folder",
+                "path": str(Path("images").absolute()),
+                "size": 8,
+                "channels": 1,
+            }
+        ),
+        resources=json.dumps(
+            {"address": address, "retries": 0, "seconds_per_trial": 60, "gigabytes_per_trial": 1.5}
+        ),
+        storage=str(Path("studies").absolute()),
+    )
+    assert spec.resources.address == address
+    assert spec.resources.seconds_per_trial == 60.0
+    assert from_resolved(spec.resolved()) == spec
 
 
 # -- the base and its configurations -------------------------------------------------------------
@@ -176,6 +208,22 @@ def test_an_ordinary_study_has_no_warnings() -> None:
             "network at epsilon=0.01: the first layer of mlp has 96 units for 144 numbers",
         ),
         (
+            {"early_stop": "{pruner: median, grace: 1900}"},
+            "early_stop has no effect: the median pruner waits for 5 finished trainings, and the"
+            " study has 4",
+        ),
+        (
+            {"early_stop": "{pruner: hyperband, grace: 1900}", "trials": "30"}
+            | {"base__updates": "20000"},
+            "early_stop: hyperband has 3 brackets, and method tpe learns from one at a time: the"
+            " smallest has about 5 of 30 trials",
+        ),
+        (
+            {"early_stop": "{pruner: hyperband, grace: 1900}", "base__bank_size": "15000"},
+            "early_stop.grace is 1900, but nothing is known of a training at epsilon=0.01 before"
+            " update 1972: its bank burns in, and a window follows",
+        ),
+        (
             {"base__device": "cpu", "resources__gpus_per_trial": "1"},
             "resources.gpus_per_trial is over 0, but base.device is cpu",
         ),
@@ -264,6 +312,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         "long_run": st.fixed_dictionaries({}, optional={"steps": st.integers(0, 5000)}),
         "storage": st.sampled_from(["studies", "elsewhere/deep"]),
         "tracking": st.fixed_dictionaries({}, optional={"experiment": st.just("mine")}),
+        "resources": st.fixed_dictionaries({}, optional={"retries": st.integers(0, 100)}),
     }
     return {
         "name": draw(st.from_regex(r"[a-z][a-z0-9_-]{0,9}", fullmatch=True)),

@@ -27,6 +27,14 @@ SEARCHABLE = (
 )
 
 
+WATCHABLE = (
+    "r_band_adherence, r_paper_band_adherence, r_1, r, r_scaled, r_matched, d_balance, acf_min,"
+    " acf_min_lag, corr_d_r, convergence_score, convergence_margin, r_rms, r_over_floor, r_drift,"
+    " margin_r_in_band, margin_d_balanced, margin_oscillation_weak, margin_r_level,"
+    " margin_model_at_rest, margin_spread_matched, restlessness, chain_spread"
+)
+
+
 def messages(changes: Mapping[str, str]) -> list[str]:
     with pytest.raises(ConfigError, match=r"^s\.yaml: ") as caught:
         load_study("s.yaml", changes)
@@ -247,18 +255,55 @@ MESSAGES: list[tuple[dict[str, str], list[str]]] = [
     (
         {"resources": "{cpus_per_trial: 0, members_per_trial: many, gpus_per_trial: 1.5}"},
         [
-            "resources.cpus_per_trial: must be a whole number of at least 1, or auto, got 0",
+            "resources.cpus_per_trial: must be a whole number from 1 to 10,000, or auto, got 0",
             "resources.gpus_per_trial: must be a share of one GPU or a whole number of them,"
             " got 1.5",
-            "resources.members_per_trial: must be a whole number of at least 1, or auto,"
+            "resources.members_per_trial: must be a whole number from 1 to 10,000, or auto,"
             " got 'many'",
         ],
     ),
     (
         {"resources.address": "ray://host"},
         [
-            "resources.address: must be local; other addresses are not yet supported,"
-            " got 'ray://host'"
+            "resources.address: must be local, auto or HOST:PORT: a study is started on a machine"
+            " of its cluster, not from outside it, got 'ray://host'"
+        ],
+    ),
+    *(
+        (
+            {"resources.address": json.dumps(address)},
+            [
+                "resources.address: must be local, auto or HOST:PORT, such as 10.0.0.1:6379,"
+                f" got {address!r}"
+            ],
+        )
+        for address in ("host", "host:", "host:0", "host:65536", "a b:1", ":1", "h:1\n", "h/x:1")
+    ),
+    (
+        {"resources.address": "auto"},
+        [
+            "storage: must be absolute where resources.address is auto: other machines run in"
+            " folders of their own, got 'studies'"
+        ],
+    ),
+    (
+        {
+            "base.data": "{name: image_folder, path: file, size: 8, channels: 1}",
+            "resources.address": "10.0.0.1:6379",
+            "storage": "~/studies",
+        },
+        [
+            "base.data.path: must be absolute where resources.address is 10.0.0.1:6379: other"
+            " machines run in folders of their own, got 'file'",
+            "base.data.path: must be a folder, got 'file'",
+        ],
+    ),
+    (
+        {"resources": "{retries: 101, seconds_per_trial: 0, gigabytes_per_trial: .inf}"},
+        [
+            "resources.retries: must be less than or equal to 100, got 101",
+            "resources.seconds_per_trial: must be greater than 0, got 0",
+            "resources.gigabytes_per_trial: must be a finite number, got inf",
         ],
     ),
     (
@@ -282,7 +327,103 @@ MESSAGES: list[tuple[dict[str, str], list[str]]] = [
     ),
     (
         {"early_stop": "{grace: 5}"},
-        ["early_stop: not yet supported; leave it out, got {'grace': 5}"],
+        ["early_stop.pruner: required, but not given"],
+    ),
+    (
+        {"early_stop": "{pruner: medan, grace: 1.5, intervall: 3}"},
+        [
+            "early_stop.pruner: must be one of median, successive_halving, hyperband,"
+            " got 'medan'; did you mean `median`?",
+            "early_stop.grace: must be a valid integer, got 1.5",
+            "early_stop.intervall: unknown key, got 3; did you mean `interval`?",
+        ],
+    ),
+    (
+        {"early_stop": "{pruner: median, grace: 1900, reduction: 3}"},
+        ["early_stop.reduction: successive_halving and hyperband take it, median does not, got 3"],
+    ),
+    (
+        {"early_stop": "{pruner: hyperband, grace: 1900, startup_trials: 3}"},
+        ["early_stop.startup_trials: median takes it, hyperband does not, got 3"],
+    ),
+    (
+        {"early_stop": "{pruner: hyperband, grace: 1900, reduction: 1}"},
+        ["early_stop.reduction: must be greater than or equal to 2, got 1"],
+    ),
+    (
+        {
+            "early_stop": "{pruner: median, grace: 1900}",
+            "seeds": "2",
+            "resources.members_per_trial": "auto",
+            "metric": "[{name: r, goal: minimize}, {name: epsilom, goal: minimize}]",
+        },
+        [
+            f"metric.1.name: must be one of the numbers of the table: {', '.join(NUMERIC_NAMES)},"
+            " got 'epsilom'; did you mean `epsilon`?"
+        ],
+    ),
+    (
+        {
+            "early_stop": "{pruner: median, grace: 1900}",
+            "seeds": "2",
+            "resources.members_per_trial": "auto",
+            "metric": "[{name: r, goal: minimize}, {name: long_run_departure, goal: minimize}]",
+        },
+        [
+            "metric: must be a single one with early_stop, got ['r', 'long_run_departure']",
+            "metric: with early_stop it must be known while training, as are these:"
+            f" {WATCHABLE}, got 'long_run_departure'",
+            "seeds: must be 1 with early_stop, which looks at a configuration by one training,"
+            " got 2",
+            "resources.members_per_trial: must be 1 with early_stop: the members of a pack end"
+            " together, got 'auto'",
+        ],
+    ),
+    *(
+        (
+            {
+                "early_stop": "{pruner: median, grace: 1900}",
+                "metric": f"{{name: {name}, goal: minimize}}",
+            },
+            [
+                "metric: with early_stop it must be known while training, as are these:"
+                f" {WATCHABLE}, got {name!r}{hint}"
+            ],
+        )
+        for name, hint in (
+            ("seconds", ""),
+            ("trial", ""),
+            ("epsilon", ""),
+            ("diverged", ""),
+            ("long_run_r_hat", ""),
+        )
+    ),
+    (
+        {
+            "early_stop": "{pruner: median, grace: 1799}",
+            "parameters.anneal_updates": "{distribution: randint, min: 0, max: 1001}",
+        },
+        [
+            "early_stop.grace: `anneal_updates + window <= grace` must hold (1800 at"
+            " anneal_updates=1000): before that a training cannot be judged, got 1799"
+        ],
+    ),
+    (
+        {
+            "early_stop": "{pruner: median, grace: 2500}",
+            "parameters.updates": "{distribution: choice, values: [4000, 2500]}",
+        },
+        [
+            "early_stop.grace: `grace < updates` must hold (updates=2500): otherwise nothing is"
+            " stopped, got 2500"
+        ],
+    ),
+    (
+        {"early_stop": "{pruner: median, grace: 1800, interval: 1}", "base.updates": "2802"},
+        [
+            "early_stop.interval: must leave at most 1,000 looks at a training (updates=2802),"
+            " got 1"
+        ],
     ),
     (
         {"trials": "null"},
@@ -419,7 +560,10 @@ MESSAGES: list[tuple[dict[str, str], list[str]]] = [
     ),
     (
         {"storage": "s3://bucket"},
-        ["storage: must be a folder; addresses are not yet supported, got 's3://bucket'"],
+        [
+            "storage: must be a folder that all machines see, no address; mount an object store"
+            " as one, got 's3://bucket'"
+        ],
     ),
     (
         {"tracking.uri": "mlruns"},

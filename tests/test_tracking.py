@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from study import mlflow_store
+from study.curves import ASSESSED, MAX_POINTS
 from study.mlflow_store import TrackingError, absolute_uri, artifact_root, database_path
-from study.tracking import ASSESSED, MAX_POINTS, Tracker
+from study.tracking import Tracker
 
 CURVES = ("d", "r", "r_scaled", "r_matched", "r_band_adherence", "gamma")
 CONFIG = {"epsilon": 0.08, "updates": 2000, "band": {"low": 0.75, "high": None}}
@@ -153,7 +154,8 @@ def test_curves_are_thinned_and_end_with_the_value_of_the_table(
     child = tracker.child(0, 0, CONFIG, "one")
     updates = [*range(interval, 2000, interval), 2000]
     for start in range(0, len(updates), 13):
-        tracker.log_curve(child, points(*updates[start : start + 13]))
+        part = updates[start : start + 13]
+        tracker.log_curve(child, points(*part), ROW if part[-1] == 2000 else None)
     tracker.finish_child(child, ROW, outputs)
     data = client.get_run(child).data
     for name in CURVES:
@@ -170,20 +172,27 @@ def test_curves_are_thinned_and_end_with_the_value_of_the_table(
         assert data.metrics[name] == logged[-1][1]
 
 
-def test_the_value_of_the_table_also_counts_where_a_training_broke_off(
-    tracker, client, outputs, monkeypatch
-):
-    # Within one millisecond too, where MLflow takes the larger value for the later one
-    monkeypatch.setattr("study.tracking.time", SimpleNamespace(time=lambda: 1.8e9))
+def test_the_value_of_the_table_also_counts_where_a_training_broke_off(tracker, client, outputs):
     child = tracker.child(0, 0, CONFIG, "one")
-    tracker.log_curve(child, points(100, 500, r=9.0))
     # Below the curve's own value at the same step, and none at all
     row = {**ROW, "verdict": "diverged", "updates": 500, "r": 0.25, "r_matched": None}
+    tracker.log_curve(child, points(100, 500, r=9.0), row)
     tracker.finish_child(child, row, outputs)
     metrics = client.get_run(child).data.metrics
     assert metrics["r"] == 0.25
     assert metrics["r_matched"] == 500 / 7
     assert metrics["updates"] == 500
+    assert curve(client, child, "r") == [(100, 9.0), (500, 0.25)]
+    assert [step for step, _ in curve(client, child, "d")] == [100, 500]
+
+
+def test_the_value_of_the_table_counts_beside_one_of_the_same_moment(tracker, client, outputs):
+    # MLflow takes the larger value for the later one
+    child = tracker.child(0, 0, CONFIG, "one")
+    tracker.log_curve(child, [{"update": 500, "r": 9.0, "time": 1_800_000_000_000}])
+    row = {**ROW, "updates": 500, "r": 0.25}
+    tracker.finish_child(child, row, outputs, at=1_800_000_000_000)
+    assert client.get_run(child).data.metrics["r"] == 0.25
 
 
 def test_values_that_are_not_finite_are_gaps(tracker, client):
@@ -212,13 +221,13 @@ def test_a_training_that_failed_to_run_says_why(tracker, client, tmp_path):
     child = tracker.child(0, 0, CONFIG, "one")
     tracker.log_curve(child, points(10, 20))
     row = {"trial": 0, "status": "failed", "verdict": None, "r": 0.5, "cause": "out of memory"}
-    tracker.finish_child(child, row, tmp_path / "nothing", failed=True)
+    tracker.finish_child(child, row, tmp_path / "nothing")
     run = client.get_run(child)
     assert run.info.status == "FAILED"
     assert run.data.tags.items() >= {("cause", "out of memory"), ("verdict", "")}
     assert run.data.metrics["r"] == 20 / 7
     with pytest.raises(FileNotFoundError, match="nothing: a finished training must leave"):
-        tracker.finish_child(child, {**row, "updates": 20}, tmp_path / "nothing")
+        tracker.finish_child(child, {**ROW, "updates": 20}, tmp_path / "nothing")
 
 
 def test_a_restart_finds_its_runs_and_doubles_nothing(tracker, again, client, outputs):
@@ -227,7 +236,7 @@ def test_a_restart_finds_its_runs_and_doubles_nothing(tracker, again, client, ou
     second = again()
     assert second.open({"method": "tpe", "trials": 16}) == tracker.run_id
     assert second.child(3, 1, CONFIG, "one") == child
-    second.log_curve(child, points(*range(900, 2001, 10)))
+    second.log_curve(child, points(*range(900, 2001, 10)), ROW)
     second.finish_child(child, ROW, outputs)
     before = {name: curve(client, child, name) for name in client.get_run(child).data.metrics}
     assert all(len({step for step, _ in each}) == len(each) for each in before.values())
@@ -236,7 +245,7 @@ def test_a_restart_finds_its_runs_and_doubles_nothing(tracker, again, client, ou
     third.open({"method": "tpe", "trials": 16})
     third.child(3, 1, CONFIG, "one")
     assert client.get_run(child).info.status == "RUNNING"
-    third.log_curve(child, points(*range(10, 2001, 10)))
+    third.log_curve(child, points(*range(10, 2001, 10)), ROW)
     for _ in range(2):
         third.finish_child(child, ROW, outputs)
     assert {name: curve(client, child, name) for name in before} == before
@@ -287,6 +296,84 @@ def test_the_end_closes_what_was_left_open(tracker, again, client, outputs, tmp_
     second = again()
     second.open({})
     assert client.get_run(second.run_id).info.status == "RUNNING"
+
+
+class Unreliable:
+    """A client of which every `k`-th call fails, in turn before and after it was performed."""
+
+    def __init__(self, client: Any, k: int) -> None:
+        self.client, self.k, self.calls = client, k, itertools.count(1)
+        self.failed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        perform = getattr(self.client, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            fails = next(self.calls) % self.k == 0
+            self.failed += fails
+            if fails and self.failed % 2:
+                raise ConnectionError("refused")
+            answer = perform(*args, **options)
+            if fails:
+                raise TimeoutError("no answer")
+            return answer
+
+        return call
+
+
+def insist(call: Any, *args: Any) -> Any:
+    for _ in range(20):
+        try:
+            return call(*args)
+        except (ConnectionError, TimeoutError):
+            pass
+    raise AssertionError("never got through")
+
+
+@pytest.mark.parametrize("k", [5, 6, 7])
+def test_calls_that_fail_are_made_again_and_double_nothing(tracker, client, outputs, k):
+    tracker._client = unreliable = Unreliable(tracker._client, k)
+    told = list(range(10, 2001, 10))
+    for seed in range(2):
+        child = insist(tracker.child, 3, seed, CONFIG, "one")
+        for start in range(0, len(told), 50):
+            insist(tracker.log_curve, child, points(*told[start : start + 50]), ROW)
+        insist(tracker.finish_child, child, ROW, outputs)
+    assert unreliable.failed >= 2
+    found = [run for run in runs(client, tracker) if run.data.tags["role"] == "training"]
+    assert len(found) == 2
+    for run in found:
+        assert [step for step, _ in curve(client, run.info.run_id, "d")] == told
+        assert [step for step, _ in curve(client, run.info.run_id, "r")] == told
+        assert run.info.status == "FINISHED"
+
+
+def test_of_two_runs_of_one_training_the_one_written_to_stays(tracker, again, client, outputs):
+    """A slow server may create a run after its client gave up on it and asked for another."""
+    child = tracker.child(0, 0, CONFIG, "one")
+
+    def late(of: str) -> None:
+        tags = client.get_run(of).data.tags
+        client.create_run(tracker._experiment_id, start_time=1, tags=tags)
+
+    late(child)
+    late(tracker.run_id)
+    second = again()
+    assert second.open({"method": "tpe"}) == tracker.run_id
+    assert second.child(0, 0, CONFIG, "one") == child
+    late(child)
+    second.finish_child(child, ROW, outputs)
+    second.close({}, {}, [], "", "FINISHED")
+    status = {run.info.run_id: run.info.status for run in runs(client, tracker)}
+    assert status == {tracker.run_id: "FINISHED", child: "FINISHED"}
+
+
+def test_a_point_that_a_folder_took_in_part_is_completed(tracker, client):
+    child = tracker.child(0, 0, CONFIG, "one")
+    client.log_metric(child, "d", 50 / 7, timestamp=1, step=50)
+    tracker.log_curve(child, points(40, 50, 60))
+    assert [step for step, _ in curve(client, child, "d")] == [50, 60]
+    assert [step for step, _ in curve(client, child, "r")] == [50, 60]
 
 
 def test_a_deleted_experiment_is_brought_back(tracker, again, client):

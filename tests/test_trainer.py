@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 import ebm_core.trainer as trainer_module
 from ebm_core import checkpoint, train, train_members
+from ebm_core.checkpoint import CheckpointWarning
 from ebm_core.config import TrainConfig, make_config
-from ebm_core.data import Samples, positive_samples
+from ebm_core.data import Gmm, Samples, positive_samples
 from ebm_core.errors import CheckpointError, ConfigError, EnergyError
 from ebm_core.learning import difference, learn
 from ebm_core.trainer import Trainer
@@ -291,6 +292,30 @@ def test_checkpoints_are_written_on_the_way_and_resumed_from(tmp_path) -> None:
     assert np.array_equal(train(TINY, resume_from=path).d, train(TINY).d)
 
 
+def test_a_damaged_checkpoint_costs_the_updates_since_the_one_before(tmp_path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    train(TINY, lambda trainer: trainer.update == 40, checkpoint_to=path)
+    before = checkpoint.previous(path)
+    assert [checkpoint.load(each)["update"] for each in (before, path)] == [30, 40]
+    path.write_bytes(path.read_bytes()[:-200])
+    told = rf"{path}: .+; the one before it is used, {before}"
+    whole = train(TINY).d
+    with pytest.warns(CheckpointWarning, match=told):
+        trainer = Trainer.resume(path)
+    assert trainer.update == 30
+    with pytest.warns(CheckpointWarning, match=told):
+        resumed = train(TINY, resume_from=path, checkpoint_to=path)
+    assert np.array_equal(resumed.d, whole)
+    # the damaged one is gone, and was never kept
+    assert [checkpoint.load(each)["update"] for each in (before, path)] == [45, 60]
+    for each in (before, path):
+        each.write_bytes(b"")
+    with pytest.raises(
+        CheckpointError, match=rf"{path}: .+; nor can the one before .+ {before}: "
+    ):
+        Trainer.resume(path)
+
+
 def test_a_checkpoint_of_another_training_is_refused(tmp_path) -> None:
     trainer = Trainer([TINY])
     path = trainer.save(tmp_path / "checkpoint.pt")
@@ -298,6 +323,35 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path) -> None:
         train(TINY.with_(epsilon=0.3), resume_from=path)
     with pytest.raises(CheckpointError, match="1 members there, 2 here"):
         train_members([TINY, TINY], resume_from=path)
+
+
+OTHER_DATA = "the checkpoint belongs to another data set: "
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path) -> None:
+    path = Trainer([TINY]).save(tmp_path / "checkpoint.pt")
+    assert Trainer.resume(path, dataset=Gmm(sd=TINY.data.sd)).update == 0
+    told = rf"{OTHER_DATA}samples of a law, of shape \(2,\) there and here, but other ones"
+    with pytest.raises(CheckpointError, match=told):
+        Trainer.resume(path, dataset=Gmm(sd=0.2))
+    with pytest.raises(CheckpointError, match=rf"{OTHER_DATA}.+ there, 5 samples, of shape"):
+        train(TINY, resume_from=path, dataset=Samples(torch.ones(5, 2)))
+
+
+def test_a_checkpoint_of_a_data_file_that_changed_is_refused(tmp_path) -> None:
+    x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    file = tmp_path / "data.npy"
+    np.save(file, x)
+    config = TINY.with_(data={"name": "array", "path": str(file)})
+    path = Trainer([config]).save(tmp_path / "checkpoint.pt")
+    assert Trainer.resume(path).update == 0
+    np.save(file, x[:40])
+    with pytest.raises(CheckpointError, match=rf"{OTHER_DATA}50 samples.* there, 40 samples"):
+        Trainer.resume(path)
+    x[7, 1] += 0.01
+    np.save(file, x)
+    with pytest.raises(CheckpointError, match=rf"{OTHER_DATA}50 samples.* but other ones$"):
+        train(config, resume_from=path)
 
 
 class Bowl(nn.Module):

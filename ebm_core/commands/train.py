@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import torch
 
 from ebm_core import checkpoint
 from ebm_core.artifacts import write_artifacts
+from ebm_core.checkpoint import CheckpointWarning
 from ebm_core.commands.progress import Progress
 from ebm_core.commands.settings import Source, source_of
 from ebm_core.commands.wording import density_line, long_run_line, verdict_lines
@@ -98,22 +100,35 @@ def _trainer(options: Namespace, source: Source | None) -> Trainer:
     except EnergyError as error:
         raise EnergyError(f"{source.name}: {error}") from None
     if options.resume:
-        trainer.load_state(checkpoint.load(options.resume, keys=STATE_KEYS))
+        trainer.load_state(checkpoint.load_newest(options.resume, keys=STATE_KEYS)[0])
     return trainer
+
+
+@contextmanager
+def _warnings_said(say: Say) -> Iterator[None]:
+    """Warnings as lines of their own, without the place in the program that they come from."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CheckpointWarning)
+        try:
+            yield
+        finally:
+            for warning in caught:
+                say(f"warning: {warning.message}")
 
 
 def _train(options: Namespace, source: Source | None, say: Say) -> int:
     folder = _folder(options, source)
-    trainer = _trainer(options, source)
+    with _warnings_said(say):
+        trainer = _trainer(options, source)
     members = _members(options, trainer)
     make_folder(folder)
     saved = folder / CHECKPOINT
     if _run(trainer, saved, options.quiet):
-        trainer.save(saved)
+        trainer.save(saved, keep_previous=True)
         say(f"interrupted after {trainer.update:,} of {trainer.config.updates:,} updates")
         say(f"go on with: python -m ebm_core train --resume {saved}")
         return INTERRUPTED
-    trainer.save(saved)
+    trainer.save(saved, keep_previous=True)
     configs, threads = tuple(trainer.configs), torch.get_num_threads()
     for member in members:
         own = folder / f"member-{member}" if trainer.members > 1 else folder
@@ -152,7 +167,7 @@ def _run(trainer: Trainer, saved: Path, quiet: bool) -> bool:
             seconds = time.perf_counter() - started
             portion = max(1, min(2 * portion, round(portion * _PORTION_SECONDS / seconds)))
             if trainer.update % interval == 0:
-                trainer.save(saved)
+                trainer.save(saved, keep_previous=True)
         return not trainer.finished
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebm_core.config import TrainConfig
 from study import space
+from study.samplers import ADAPTIVE, startup_trials
 from study.space import Point
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def warnings(spec: StudySpec) -> list[str]:
         *_window(probes),
         *_width(probes),
         *_device(spec),
+        *_early_stop(spec, probes),
     ]
 
 
@@ -96,6 +98,32 @@ def _width(probes: _Probes) -> Iterator[str]:
 def _device(spec: StudySpec) -> Iterator[str]:
     if spec.resources.gpus_per_trial and spec.base.get("device") == "cpu":
         yield "resources.gpus_per_trial is over 0, but base.device is cpu: the GPU will idle"
+
+
+def _early_stop(spec: StudySpec, probes: _Probes) -> Iterator[str]:
+    stop = spec.early_stop
+    if stop is None:
+        return
+    if stop.startup_trials is not None and stop.startup_trials >= spec.trials:
+        yield (
+            f"early_stop has no effect: the median pruner waits for {stop.startup_trials} finished"
+            f" trainings, and the study has {spec.trials}"
+        )
+    brackets = stop.brackets(max(config.updates for _, config in probes))
+    if spec.method in ADAPTIVE and min(brackets) * spec.trials < startup_trials(spec):
+        yield (
+            f"early_stop: hyperband has {len(brackets)} brackets, and method {spec.method} learns"
+            f" from one at a time: the smallest has about {min(brackets) * spec.trials:.0f} of"
+            f" {spec.trials} trials"
+        )
+    for point, config in probes:
+        known = config.burn_in_updates + config.window
+        if stop.grace < known <= config.updates:
+            yield (
+                f"early_stop.grace is {stop.grace}, but nothing is known of a training"
+                f"{_where(point)} before update {known}: its bank burns in, and a window follows"
+            )
+            return
 
 
 def _where(point: Point) -> str:

@@ -1,4 +1,4 @@
-"""What must hold between the sections of a study file, and on the disk.
+"""What must hold between the sections of a study file.
 
 A check names the sections that it looks at as its arguments, so that it can run whenever these
 could be read, whatever is wrong with the others.
@@ -7,23 +7,25 @@ could be read, whatever is wrong with the others.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ebm_core.config import MEMBER_FIELDS, TrainConfig, file_problems, make_config, problems_of
+from ebm_core.config import MEMBER_FIELDS, TrainConfig, make_config, problems_of
 from ebm_core.errors import ConfigError, Problem, did_you_mean
 from study import space
 from study.schema.base import SEARCHABLE, WHOLE, values_at
 from study.schema.distributions import Choice, Range
-from study.schema.sections import Constraint, LongRunSpec, Metric, Resources, Tracking
+from study.schema.sections import Constraint, LongRunSpec, Metric, Resources
 from study.space import Parameters, Point
 from study.table import CHECK_COLUMNS, PLANE_COLUMNS
 
 _LARGEST_GRID = 100_000
+# Of all choices together: each is tried with the other parameters at their ends.
+_MOST_VALUES = 500
+# After so many, more of them help nobody.
+_ENOUGH_PROBLEMS = 50
 
 
 def base_problems(base: Mapping[str, Any]) -> Iterator[Problem]:
@@ -50,6 +52,9 @@ def parameter_problems(parameters: Parameters, broken: Sequence[str]) -> Iterato
     if not varying and not broken:
         rule = "at least one must vary; `python -m ebm_core train` runs a single configuration"
         yield Problem("parameters", rule, list(parameters))
+    if (count := _values(parameters)) > _MOST_VALUES:
+        rule = f"must not hold more than {_MOST_VALUES:,} values in all"
+        yield Problem("parameters", rule, count)
     if {"gamma_0", "gamma_start"} <= set(varying):
         rule = "must not vary together with gamma_0; search gamma_start_ratio in its place"
         yield Problem("parameters.gamma_start", rule, parameters["gamma_start"].describe())
@@ -68,6 +73,8 @@ def point_problems(
     parameter of its name, and to the base if there is none. Values of the base that every point
     replaces are looked at by themselves.
     """
+    if _values(parameters) > _MOST_VALUES:
+        return []  # which `parameter_problems` tells
     reported = {*broken, *_fractional(parameters), *(() if _countable_seed(base) else ("seed",))}
     space_ = {
         name: each
@@ -84,6 +91,8 @@ def point_problems(
                 if name not in reported:
                     where = "parameters" if name in space_ else "base"
                     found.setdefault((problem.key, problem.rule), problem.under(where))
+            if len(found) > _ENOUGH_PROBLEMS:
+                break
     problems = list(found.values())
     told = {(problem.key, problem.rule) for problem in problems}
     own = [problem.under("base") for problem in _own_problems(base)]
@@ -195,40 +204,6 @@ def metric_problems(
             yield Problem(key, "needs long_run.adjusted_steps over 0", name)
 
 
-def data_file_problems(base: Mapping[str, Any]) -> list[Problem]:
-    """Whether the files of the data are there."""
-    try:
-        # Nothing but the data of the base, so that its other faults do not hide a missing folder
-        config = make_config({"data": base.get("data"), "network": "mlp", "epsilon": 1.0})
-    except ConfigError:
-        return []  # the data themselves are wrong, which `point_problems` tells
-    return [problem.under("base") for problem in file_problems(config)]
-
-
-def storage_problems(storage: str, name: str) -> Iterator[Problem]:
-    """Whether the folder of the study could be made; nothing is."""
-    if rule := _unwritable(Path(storage).expanduser() / name):
-        yield Problem("storage", rule, storage)
-
-
-def tracking_problems(tracking: Tracking) -> Iterator[Problem]:
-    """Whether a database in a file could be made."""
-    scheme, _, path = tracking.uri.partition(":///")
-    if scheme == "sqlite" and (rule := _unwritable(Path(path).parent)):
-        yield Problem("tracking.uri", rule, tracking.uri)
-
-
-def _unwritable(folder: Path) -> str:
-    """Why a folder cannot be written to or made; empty if it can."""
-    folder = folder.absolute()
-    nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
-    if not nearest.is_dir():
-        return f"must lie in a folder, but {nearest} is not one"
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        return f"must be a folder that can be written to, but {nearest} cannot"
-    return ""
-
-
 def _own_problems(base: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with values of the base alone, whatever else a configuration has."""
     stand_ins = {"data": "gmm", "network": "toy", "epsilon": 1.0}
@@ -240,6 +215,10 @@ def _own_problems(base: Mapping[str, Any]) -> list[Problem]:
     except ValidationError as error:
         return problems_of(error, TrainConfig)
     return []
+
+
+def _values(parameters: Parameters) -> int:
+    return sum(len(each.values) for each in parameters.values() if isinstance(each, Choice))
 
 
 def _fractional(parameters: Parameters) -> set[str]:

@@ -17,6 +17,8 @@ Scalar = int | float | str
 
 # Inside (0, 1) at no simple fraction, where a range shows what it is made of
 _INTERIOR = 0.381966
+# Of a range in steps: more of them are not told apart
+_MOST_STEPS = 10**9
 
 
 def _number(value: Any) -> Any:
@@ -49,7 +51,7 @@ class Range(Section, strict=True):
     min: _Number
     max: _Number
     q: _Number | None = None
-    points: int | None = Field(None, ge=2, le=10_000)
+    points: int | None = Field(None, ge=2, le=1_000)
 
     @model_validator(mode="after")
     def _consistent(self) -> Range:
@@ -64,11 +66,19 @@ class Range(Section, strict=True):
                 if not float(getattr(self, key)).is_integer():
                     rule = "must be a whole number for randint"
                     problems.append(Problem(key, rule, getattr(self, key)))
+        if self.log and 0 < self.min < self.max and math.isinf(self.max / self.min):
+            problems.append(Problem("max", f"is too far from min={self.min!r}", self.max))
+        if self.distribution == "randint" and self.max - self.min > _MOST_STEPS:
+            rule = f"must be at most {_MOST_STEPS:,} over min={self.min!r} for randint"
+            problems.append(Problem("max", rule, self.max))
         if self.distribution.startswith("q"):
             if self.q is None:
                 problems.append(Problem("q", f"required for {self.distribution}: the quantum"))
             elif self.q <= 0:
                 problems.append(Problem("q", "must be over 0", self.q))
+            elif max(abs(self.min), abs(self.max)) / self.q > _MOST_STEPS:
+                rule = f"must be at least a {_MOST_STEPS:,}th of min and max"
+                problems.append(Problem("q", rule, self.q))
             else:
                 for key in ("min", "max"):
                     if not _is_multiple(getattr(self, key), self.q):

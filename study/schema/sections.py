@@ -5,6 +5,7 @@ Every reader returns a frozen value or raises a `ConfigError` whose keys start a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pydantic import (
 )
 
 from ebm_core.errors import ConfigError, Problem, did_you_mean
-from ebm_core.sections import Section
+from ebm_core.sections import LARGEST, Section, has_control
 from ebm_core.validation import problems_of
 from study.table import NUMERIC_NAMES
 
@@ -31,10 +32,19 @@ Method = Literal["grid", "random", "sobol", "tpe", "gp", "nsga2"]
 ENGINES = ("auto", "reference")
 Engine = Literal["auto", "reference"]
 
+# More processors or members than any machine has, or takes, at once
+_MOST_TOGETHER = 10_000
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ADDRESS = re.compile(
+    r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[0-9]{1,5})"
+)
+# What MLflow keeps its records in: files, databases, servers
+_URI = re.compile(r"(sqlite|(postgresql|mysql|mssql)(\+\w+)?|https?|file|databricks)://", re.ASCII)
 _CONSTRAINT = re.compile(
     r"(?P<name>[A-Za-z_]\w*)\s*(?P<relation><=|>=|==)\s*"
-    r"(?P<limit>[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)"
+    r"(?P<limit>[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?)",
+    re.ASCII,
 )
 
 
@@ -46,9 +56,9 @@ def _column(name: str) -> str:
 
 
 def _count(value: Any) -> Any:
-    if value == "auto" or (type(value) is int and value >= 1):
+    if value == "auto" or (type(value) is int and 1 <= value <= _MOST_TOGETHER):
         return value
-    raise ValueError("must be a whole number of at least 1, or auto")
+    raise ValueError(f"must be a whole number from 1 to {_MOST_TOGETHER:,}, or auto")
 
 
 def _gpus(value: float) -> float:
@@ -57,15 +67,27 @@ def _gpus(value: float) -> float:
     return value
 
 
-def _local(value: str) -> str:
-    if value != "local":
-        raise ValueError("must be local; other addresses are not yet supported")
+def _address(value: str) -> str:
+    if value in ("local", "auto"):
+        return value
+    if value.startswith("ray://"):
+        rule = "must be local, auto or HOST:PORT: a study is started on a machine of its cluster"
+        raise ValueError(f"{rule}, not from outside it")
+    match = _ADDRESS.fullmatch(value)
+    if match is None or not 1 <= int(match["port"]) <= 65_535:
+        raise ValueError("must be local, auto or HOST:PORT, such as 10.0.0.1:6379")
     return value
 
 
 def _uri(value: str) -> str:
-    if not re.match(r"[\w+]+://", value):
+    if not _URI.match(value) or not value.isprintable():
         raise ValueError("must be a database or a server, such as sqlite:///mlflow.db")
+    return value
+
+
+def _title(value: str) -> str:
+    if not value.isprintable() or value != value.strip() or not 1 <= len(value) <= 250:
+        raise ValueError("must be a name of 1 to 250 characters that can be printed")
     return value
 
 
@@ -83,9 +105,9 @@ class LongRunSpec(Section, strict=True):
     `adjusted_steps` steps.
     """
 
-    steps: int = Field(2_000, ge=0)
-    chains: int = Field(256, ge=2)
-    adjusted_steps: int = Field(0, ge=0)
+    steps: int = Field(2_000, ge=0, le=LARGEST)
+    chains: int = Field(256, ge=2, le=LARGEST)
+    adjusted_steps: int = Field(0, ge=0, le=LARGEST)
 
     @model_validator(mode="after")
     def _beside_the_others(self) -> LongRunSpec:
@@ -96,22 +118,36 @@ class LongRunSpec(Section, strict=True):
 
 
 class Resources(Section, strict=True):
-    """What one Tune trial takes, and how many configurations it trains as one pack.
+    """What one Tune trial takes, how many configurations it trains as one pack, and where.
 
     ``auto`` is chosen by measurement before the study starts.
+
+    Attributes:
+        cpus_per_trial: Threads of a trial.
+        gpus_per_trial: A share of one GPU, or a whole number of them.
+        members_per_trial: Configurations and repeats that are trained as one pack.
+        address: ``local`` for Ray on this machine alone, ``auto`` for the cluster that this
+            machine is part of, or ``HOST:PORT`` of the head of one.
+        retries: Failures in a row after which a training is given up.
+        seconds_per_trial: Limit of one attempt at a trial, its checks included; None for no limit.
+        gigabytes_per_trial: Memory that the process of a trial may use; None for a share of that
+            of its machine.
     """
 
     cpus_per_trial: Annotated[int | Literal["auto"], BeforeValidator(_count)] = 1
-    gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(_gpus)] = 0.0
+    gpus_per_trial: Annotated[float, Field(ge=0, le=1_000), AfterValidator(_gpus)] = 0.0
     members_per_trial: Annotated[int | Literal["auto"], BeforeValidator(_count)] = 1
-    address: Annotated[str, AfterValidator(_local)] = "local"
+    address: Annotated[str, AfterValidator(_address)] = "local"
+    retries: int = Field(2, ge=0, le=100)
+    seconds_per_trial: float | None = Field(None, gt=0, le=1e9)
+    gigabytes_per_trial: float | None = Field(None, gt=0, le=1e6)
 
 
 class Tracking(Section, strict=True):
     """Where MLflow keeps its records; the experiment is called like the study if not named."""
 
     uri: Annotated[str, AfterValidator(_uri)] = "sqlite:///mlflow.db"
-    experiment: Annotated[str | None, Field(min_length=1)] = None
+    experiment: Annotated[str, AfterValidator(_title)] | None = None
 
 
 @dataclass(frozen=True)
@@ -144,18 +180,21 @@ def read_constraint(raw: Any) -> Constraint:
         rule = "must read NAME (<= | >= | ==) NUMBER, such as `diverged == 0`"
         raise ConfigError([Problem("", rule, raw)])
     relation: Any = match["relation"]
-    return Constraint(_column(match["name"]), relation, float(match["limit"]), raw.strip())
+    limit = float(match["limit"])
+    if not math.isfinite(limit):
+        raise ConfigError([Problem("", "must compare with a finite number", raw)])
+    return Constraint(_column(match["name"]), relation, limit, raw.strip())
 
 
 def read_constraints(raw: Any) -> tuple[Constraint, ...]:
-    return _each(raw, read_constraint)
+    return _each(raw, read_constraint, 100)
 
 
 def read_metrics(raw: Any) -> tuple[Metric, ...]:
     """One metric, or a list of several."""
     if not isinstance(raw, list):
         return (section(Metric)(raw),)
-    metrics = _each(raw, section(Metric))
+    metrics = _each(raw, section(Metric), 10)
     names = [metric.name for metric in metrics]
     if not names:
         raise ConfigError([Problem("", "must name at least one metric", raw)])
@@ -165,7 +204,7 @@ def read_metrics(raw: Any) -> tuple[Metric, ...]:
 
 
 def read_first_points(raw: Any) -> tuple[dict[str, Any], ...]:
-    return _each(raw, read_mapping)
+    return _each(raw, read_mapping, 1_000)
 
 
 def read_name(raw: Any) -> str:
@@ -196,15 +235,14 @@ def read_engine(raw: Any) -> Engine:
     return raw  # type: ignore[no-any-return]
 
 
-def read_early_stop(raw: Any) -> None:
-    raise ConfigError([Problem("", "not yet supported; leave it out", raw)])
-
-
 def read_storage(raw: Any) -> str:
     if not isinstance(raw, str) or not raw:
         raise ConfigError([Problem("", "must be a folder", raw)])
+    if has_control(raw):
+        raise ConfigError([Problem("", "must not hold control characters", raw)])
     if "://" in raw:
-        raise ConfigError([Problem("", "must be a folder; addresses are not yet supported", raw)])
+        rule = "must be a folder that all machines see, no address; mount an object store as one"
+        raise ConfigError([Problem("", rule, raw)])
     return raw
 
 
@@ -238,10 +276,12 @@ def section(model: type[_Model]) -> Callable[[Any], _Model]:
 _Value = TypeVar("_Value")
 
 
-def _each(raw: Any, read: Callable[[Any], _Value]) -> tuple[_Value, ...]:
-    """Reads a list entry by entry; problems of all entries come together."""
+def _each(raw: Any, read: Callable[[Any], _Value], most: int) -> tuple[_Value, ...]:
+    """Reads a list of up to `most` entry by entry; problems of all entries come together."""
     if not isinstance(raw, list | tuple):
         raise ConfigError([Problem("", "must be a list", raw)])
+    if len(raw) > most:
+        raise ConfigError([Problem("", f"must not have more than {most:,} entries", len(raw))])
     values, problems = [], []
     for index, item in enumerate(raw):
         try:

@@ -1,0 +1,114 @@
+"""Opens a study: its lock, its ledger, and what is told of it to MLflow."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from ebm_core.errors import ConfigError, Problem
+from ebm_core.files import replacing
+from study import ledger as ledgers
+from study.courier import Courier
+from study.estimate import rehearse
+from study.failures import behind
+from study.ledger import Ledger
+from study.lock import hold
+from study.mlflow_store import artifact_root, connect, recorded
+from study.outbox import Outbox
+from study.recorder import Recorder
+from study.spec import StudySpec
+from study.tracking import Tracker
+
+# Where the ledger notes with how many trainings it was last reported on.
+CONCLUDED = "concluded"
+
+
+@dataclass
+class OpenStudy:
+    """A study that this process holds.
+
+    Attributes:
+        spec: The study.
+        folder: Its folder, absolute.
+        ledger: What there is of it.
+        outbox: What MLflow is still to be told.
+        courier: Tells it; None for a study of which nothing is left to tell.
+        recorder: Writes both.
+    """
+
+    spec: StudySpec
+    folder: Path
+    ledger: Ledger
+    outbox: Outbox
+    courier: Courier | None
+    recorder: Recorder
+
+
+def open_study(spec: StudySpec, held: ExitStack) -> OpenStudy:
+    """Opens a study, or begins it; one that cannot be run leaves no trace of itself.
+
+    Where a study is begun, MLflow must answer: an address may be mistyped. Where it goes on, it
+    may be away.
+
+    Args:
+        spec: The study.
+        held: What is held until the study is closed.
+
+    Raises:
+        ConfigError: If data, network or folder do not do.
+        LedgerError: If another study is stored there.
+        LockedError: If another process runs it.
+        TrackingError: If MLflow does not answer.
+    """
+    folder = spec.folder.absolute()
+    experiment = spec.tracking.experiment or spec.name
+    tracker = Tracker(spec.tracking.uri, experiment, spec.name, folder)
+    lock = held.enter_context(ExitStack())
+    ledger = _open_ledger(spec, folder, tracker, lock)
+    outbox = Outbox(folder)
+    told = ledger.study.user_attrs.get(CONCLUDED)
+    courier = None
+    # one that was cut off just before its end has something to tell yet
+    if ledger.complete and told == ledger.recorded and not outbox.pending:
+        lock.close()  # it is only looked at
+    else:
+        if recorded(folder) is None:
+            tracker.open(spec.resolved())
+        courier = held.enter_context(Courier(tracker, outbox, spec.resolved()))
+    if not ledger.complete:
+        with replacing(folder / "study.json") as temporary:
+            temporary.write_text(json.dumps(spec.resolved(), indent=2) + "\n")
+    return OpenStudy(
+        spec, folder, ledger, outbox, courier, Recorder(outbox, ledger, folder, courier)
+    )
+
+
+def _open_ledger(spec: StudySpec, folder: Path, tracker: Tracker, lock: ExitStack) -> Ledger:
+    """The ledger, made last."""
+    if (folder / ledgers.FILE).exists():
+        lock.enter_context(hold(folder))
+        ledger = _read_ledger(spec, folder)
+        if not ledger.complete:
+            rehearse(spec)
+        return ledger
+    rehearse(spec)
+    connect(tracker.uri, artifact_root(tracker.uri, folder))
+    lock.enter_context(hold(folder))
+    return _read_ledger(spec, folder)
+
+
+def _read_ledger(spec: StudySpec, folder: Path) -> Ledger:
+    try:
+        return ledgers.Ledger(spec, folder)
+    # The libraries above the database raise their own errors, from what it said
+    except Exception as error:
+        reasons = [each for each in behind(error) if isinstance(each, sqlite3.Error)]
+        if not reasons or "full" in str(reasons[0]):
+            raise
+        reason = reasons[0]
+        path = folder / ledgers.FILE
+        rule = f"{path} cannot be used ({reason}); restore it, or begin anew with --fresh"
+        raise ConfigError([Problem("storage", rule)]) from error
