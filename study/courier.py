@@ -29,7 +29,6 @@ class _Delivery:
     Attributes:
         key: The training, None for the outcome of the study.
         offset: Up to where its records are delivered.
-        looked: The size at which there was nothing to deliver.
         run_id: Of the training, once known.
         failed: When it failed last, as a count of all failures; 0 if it got through since.
         tries: How often it failed since it got through.
@@ -40,7 +39,6 @@ class _Delivery:
 
     key: Key | None
     offset: int = 0
-    looked: int = 0
     run_id: str = ""
     failed: int = 0
     tries: int = 0
@@ -53,9 +51,8 @@ class Courier:
     """A thread that delivers, from `with` to the end of its block.
 
     Records of one training are delivered in order, the outcome of the study after all of them.
-    What fails is tried again after a pause, and meanwhile something else. The last points of a
-    training wait for whatever comes behind them, since its end leaves out some of them. Meanwhile
-    nobody else may use the tracker.
+    What fails is tried again after a pause, and meanwhile something else. Nobody else may use the
+    tracker meanwhile.
 
     Args:
         tracker: Of the study; opened here if it is not open.
@@ -158,11 +155,13 @@ class Courier:
                 appended = self._appended
             delivery = None
             try:
-                for delivery in self._waiting():
-                    if self._deliver(delivery):
-                        break
-                else:
+                delivery = self._next()
+                if delivery is None:
                     self._rest(appended)
+                elif delivery.key is None:
+                    self._deliver_outcome()
+                else:
+                    self._deliver(delivery, delivery.key)
             # a store may fail in any way; none of them may end a study
             except Exception as error:
                 self._note_failure(delivery, error)
@@ -182,51 +181,39 @@ class Courier:
             self._changed.wait_for(lambda: self._stopped or self._hurried, seconds)
             self._hurried = False
 
-    def _waiting(self) -> list[_Delivery]:
-        """What may have something to deliver: what did not fail first, then the longest ago.
+    def _next(self) -> _Delivery | None:
+        """What to deliver: what did not fail if there is any, else what failed the longest ago.
 
         The outcome of the study waits for its trainings, but not for ever.
         """
-        sizes = self._outbox.sizes()
-        for key in sizes:
+        ready = self._outbox.ready()
+        for key in ready:
             self._deliveries.setdefault(key, _Delivery(key))
-        found = [
+        waiting = [
             delivery
             for key, delivery in self._deliveries.items()
-            if sizes.get(key, 0) > delivery.looked and not delivery.fault
+            if ready.get(key, 0) > delivery.offset and not delivery.fault
         ]
-        stuck = all(delivery.tries >= TRIES for delivery in found)
+        stuck = all(delivery.tries >= TRIES for delivery in waiting)
         if stuck and self._outbox.closing() is not None and not self._closing.fault:
-            found.append(self._closing)
-        return sorted(found, key=lambda delivery: delivery.failed)
+            waiting.append(self._closing)
+        return min(waiting, key=lambda delivery: delivery.failed, default=None)
 
-    def _deliver(self, delivery: _Delivery) -> bool:
-        """Delivers what there is in a file; whether there was something."""
-        if delivery.key is None:
-            return self._deliver_outcome()
-        records = self._outbox.read(delivery.key, delivery.offset)
-        end = records[-1][1] if records else delivery.offset
-        if records and records[-1][0]["kind"] == "curve":
-            records.pop()
-        if records:
-            self._deliver_records(delivery, records)
-        delivery.looked = end
-        return bool(records)
-
-    def _deliver_records(self, delivery: _Delivery, records: list[tuple[Record, int]]) -> None:
+    def _deliver(self, delivery: _Delivery, key: Key) -> None:
         self._open()
+        records = self._outbox.read(key, delivery.offset)
         row = records[-1][0].get("row")
         for kind, group in itertools.groupby(records, lambda each: each[0]["kind"]):
             parts = list(group)
-            self._tell(delivery, kind, [record for record, _ in parts], row)
+            self._tell(delivery, key, kind, [record for record, _ in parts], row)
             delivery.offset = parts[-1][1]
             self._note_success(delivery)
 
-    def _deliver_outcome(self) -> bool:
+    def _deliver_outcome(self) -> None:
+        self._open()
         record = self._outbox.closing()
         if record is None:
-            return False
-        self._open()
+            return
         self._tracker.close(
             record["metrics"],
             record["tags"],
@@ -237,27 +224,27 @@ class Courier:
         )
         self._outbox.closed(record)
         self._note_success(self._closing)
-        return True
 
     def _open(self) -> None:
         if not self._tracker.run_id:
             self._tracker.open(self._params)
 
-    def _tell(self, delivery: _Delivery, kind: str, records: list[Record], row: Any) -> None:
+    def _tell(
+        self, delivery: _Delivery, key: Key, kind: str, records: list[Record], row: Any
+    ) -> None:
         """Delivers records of one kind, of which only curves may be several."""
-        assert delivery.key is not None
         tracker, first = self._tracker, records[0]
         if kind == "start":
-            delivery.run_id = tracker.child(*delivery.key, first["config"], first["name"])
+            delivery.run_id = tracker.child(*key, first["config"], first["name"])
             with self._changed:
-                self._runs[delivery.key] = delivery.run_id
+                self._runs[key] = delivery.run_id
         elif kind == "curve":
             tracker.log_curve(delivery.run_id, list(_points(records)), row)
         else:
             files = self._outbox.study / first["files"]
             tracker.finish_child(delivery.run_id, first["row"], files, at=first["time"])
-            self._outbox.remove(delivery.key)
-            del self._deliveries[delivery.key]
+            self._outbox.remove(key)
+            del self._deliveries[key]
 
     def _note_success(self, delivery: _Delivery) -> None:
         delivery.failed = delivery.tries = delivery.strikes = 0
@@ -282,7 +269,11 @@ class Courier:
         if delivery.strikes >= STRIKES:
             # the store is not away
             delivery.fault = why
-            name = "the outcome" if delivery.key is None else "{:04d}-{}".format(*delivery.key)
+            name = (
+                "the outcome"
+                if delivery.key is None
+                else "training {:04d}-{}".format(*delivery.key)
+            )
             with self._changed:
                 self._faults[name], self._away = why, None
 

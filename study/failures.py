@@ -65,7 +65,8 @@ class StorageError(RuntimeError):
     """The disk of a study is full or cannot be written."""
 
 
-_MARKED = re.compile(r"\[(memory|timeout|storage)\] ([^\n]*)")
+_MARKED = re.compile(r"^\[(memory|timeout|storage)\] (.*)", re.MULTILINE)
+_RAISED = re.compile(r"AttemptError: \[(memory|timeout|storage)\] (.*)")
 # What Ray says of workers that it, or the kernel, has killed for their memory.
 _RAY_MEMORY = ("low on memory", "OutOfMemoryError")
 _RAY_LOST = (
@@ -133,7 +134,7 @@ def told(text: str, log: str) -> Failure:
     """
     lost = not text or any(word in text for word in _RAY_LOST)
     # what a worker said of itself counts only if it did not live to raise it
-    found = _MARKED.findall(log if lost else text)
+    found = _MARKED.findall(log) if lost else _RAISED.findall(text)
     if found:
         kind, message = found[-1]
         return Failure(Kind(kind), f"{_tail(log)}\n{message}".strip() if lost else message)

@@ -55,21 +55,21 @@ def joined(spec: StudySpec) -> Iterator[Room | None]:
     if address == "local":
         yield None
         return
-    _set_environment()
-    import ray
+    with _environment():
+        import ray
 
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    # Ray raises many kinds, from a wrong port to a wrong token
-    except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        rule = f"no Ray cluster can be joined there ({said[:300]})"
-        raise ConfigError([Problem("resources.address", rule, address)]) from error
-    try:
-        found = ray.cluster_resources()
-        yield Room(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
-    finally:
-        ray.shutdown()  # leaves the cluster as it was
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        # Ray raises many kinds, from a wrong port to a wrong token
+        except Exception as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            rule = f"no Ray cluster can be joined there ({said[:300]})"
+            raise ConfigError([Problem("resources.address", rule, address)]) from error
+        try:
+            found = ray.cluster_resources()
+            yield Room(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
+        finally:
+            ray.shutdown()  # leaves the cluster as it was
 
 
 def run_trainings(
@@ -107,8 +107,7 @@ def _ray(spec: StudySpec, plan: Plan) -> Iterator[None]:
     if spec.resources.address != "local":
         yield
         return
-    _set_environment()
-    with guarded():
+    with _environment(), guarded():
         import ray
 
         ray.init(
@@ -124,8 +123,16 @@ def _ray(spec: StudySpec, plan: Plan) -> Iterator[None]:
             ray.shutdown()
 
 
-def _set_environment() -> None:
-    os.environ.update({key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()})
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Settings of Ray, but for those that the user has made; given back at the end."""
+    new = {key: value for key, value in _ENVIRONMENT.items() if key not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for key in new:
+            os.environ.pop(key, None)
 
 
 def _tune(

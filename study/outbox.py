@@ -32,17 +32,30 @@ Record = dict[str, Any]
 
 @dataclass
 class _File:
-    """What is in the file of a training: bytes, the last update told, when, and whether all."""
+    """What is in the file of a training.
+
+    Attributes:
+        size: In bytes.
+        ready: How many of them may be delivered.
+        update: The last that was told.
+        time: Of the last record.
+        finished: Whether its end was told.
+    """
 
     size: int = 0
+    ready: int = 0
     update: int = -1
     time: int = 0
     finished: bool = False
 
-    def note(self, record: Record) -> None:
+    def note(self, record: Record, size: int) -> None:
+        """Notes that a record was added, and the size since."""
+        curve = record["kind"] == "curve"
+        self.ready = self.size if curve else size
+        self.size = size
         self.time = record["time"]
         self.finished = record["kind"] == "finish"
-        if record["kind"] == "curve":
+        if curve:
             self.update = int(record["points"][-1]["update"])
 
 
@@ -158,16 +171,28 @@ class Outbox:
         with self._lock:
             return [key for key, file in self._files.items() if not file.finished]
 
-    def sizes(self) -> dict[Key, int]:
-        """Trainings of which something is kept, in the order of their start, and how much."""
-        with self._lock:
-            return {key: file.size for key, file in self._files.items() if file.size}
+    def ready(self) -> dict[Key, int]:
+        """Trainings in the order of their start, and up to where each may be delivered.
 
-    def read(self, key: Key, offset: int) -> list[tuple[Record, int]]:
-        """Records of a training from an offset on, each with the offset behind it."""
+        Points that were told last wait for what comes behind them: if that is the end of the
+        training, some of them are left out.
+        """
+        with self._lock:
+            return {key: file.ready for key, file in self._files.items()}
+
+    def read(self, key: Key, start: int = 0) -> list[tuple[Record, int]]:
+        """Records of a training that may be delivered, each with the offset behind it.
+
+        Args:
+            key: The training.
+            start: Offset of the first; the beginning or one that was given before.
+        """
+        with self._lock:
+            end = self._files[key].ready
         with self._path(key).open("rb") as file:
-            file.seek(offset)
-            return _complete(file, offset)
+            file.seek(start)
+            lines = file.read(end - start).splitlines(keepends=True)
+        return [(record, start + size) for record, size in _complete(lines)]
 
     def remove(self, key: Key) -> None:
         """Forgets a training: all of it was delivered."""
@@ -202,8 +227,8 @@ class Outbox:
         with self._lock:
             file = self._files.get(unit.key, _File())
             record = {"kind": kind, "time": max(file.time, now()), **fields}
-            file.size = _append(self._path(unit.key), json.dumps(record).encode() + b"\n")
-            file.note(record)
+            size = _append(self._path(unit.key), json.dumps(record).encode() + b"\n")
+            file.note(record, size)
             self._files[unit.key] = file
             if lasting:
                 # before it can be delivered, and the file removed
@@ -232,9 +257,9 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _complete(lines: Iterable[bytes], offset: int = 0) -> list[tuple[Record, int]]:
-    """Records up to the first line that is not whole, each with the offset behind it."""
-    records = []
+def _complete(lines: Iterable[bytes]) -> list[tuple[Record, int]]:
+    """Records up to the first line that is not whole, each with the number of bytes so far."""
+    records, size = [], 0
     for line in lines:
         try:
             record = json.loads(line) if line.endswith(b"\n") else None
@@ -242,8 +267,8 @@ def _complete(lines: Iterable[bytes], offset: int = 0) -> list[tuple[Record, int
             record = None
         if not isinstance(record, dict):
             break
-        offset += len(line)
-        records.append((record, offset))
+        size += len(line)
+        records.append((record, size))
     return records
 
 
@@ -251,8 +276,8 @@ def _mended(path: Path) -> _File:
     """What is in a file that an earlier process wrote; what is not whole is cut off."""
     file = _File()
     with path.open("rb") as lines:
-        for record, file.size in _complete(lines):
-            file.note(record)
+        for record, size in _complete(lines):
+            file.note(record, size)
     if file.size < path.stat().st_size:
         os.truncate(path, file.size)
     return file

@@ -303,7 +303,9 @@ def _characters(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(content)))
         end = min(len(content), start + draw(st.integers(0, 40)))
-        piece = draw(st.sampled_from([b"", content[start:end] * 2]) | st.binary(max_size=4))
+        piece = draw(
+            st.sampled_from([b"", content[start:end] * 2]) | st.text(max_size=4).map(str.encode)
+        )
         content = content[:start] + piece + content[end:]
     return content
 

@@ -155,6 +155,16 @@ def test_the_last_points_wait_for_what_comes_behind_them(tmp_path: Path) -> None
         outbox.finish(each, row_of(each, 3))
         assert courier.drain(10)
     assert steps(store) == {each.key: [1, 2, 3]}
+    # nothing comes behind the points of a study that was stopped, and it ends all the same
+    outbox, courier = begin(store, tmp_path)
+    other = trainings(2, UPDATES)[1]
+    outbox.start(other, "other")
+    outbox.curve(other, [point(1)])
+    outbox.close(**OUTCOME)
+    with courier:
+        assert courier.drain(10)
+    assert store.closed == ["FINISHED"]
+    assert steps(store)[other.key] == []
     # points have the time at which they were told, not that of their delivery
     times = [at for _, at in store.points[each.key]]
     assert times[0] == times[1] <= times[2] <= time.time() * 1000
@@ -241,7 +251,7 @@ def test_what_nobody_takes_blocks_nothing_and_is_kept(tmp_path: Path, what: str)
     assert {0, 2} <= {trial for trial, _ in store.rows} <= {0, 2}
     assert store.closed == ["FINISHED"]
     assert len(tries) >= TRIES
-    assert Outbox(tmp_path).sizes().keys() == {(1, 0)}
+    assert Outbox(tmp_path).ready().keys() == {(1, 0)}
     # with the next start it is tried again
     store.fails = lambda asked: ""
     outbox, courier = begin(store, tmp_path)
@@ -269,7 +279,7 @@ def test_what_is_at_fault_itself_is_named_and_not_tried_for_ever(tmp_path: Path)
             while each.key not in courier.runs:
                 time.sleep(0.001)
         assert courier.drain(10) is False
-        assert courier.trouble == "0000-0 cannot be delivered (refused)"
+        assert courier.trouble == "training 0000-0 cannot be delivered (refused)"
         before = len(tries)
         outbox.start(trainings(STRIKES + 6, UPDATES)[-1], "good")
         courier.drain(10)
@@ -304,8 +314,8 @@ def test_nobody_waits_for_a_store_that_does_not_answer(tmp_path: Path) -> None:
 def test_an_idle_courier_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outbox, courier = begin(Store(), tmp_path)
     looks: list[int] = []
-    keep = Outbox.sizes
-    monkeypatch.setattr(Outbox, "sizes", lambda self: looks.append(1) or keep(self))
+    keep = Outbox.ready
+    monkeypatch.setattr(Outbox, "ready", lambda self: looks.append(1) or keep(self))
     with courier:
         outbox.start(trainings(1, UPDATES)[0], "one")
         assert courier.drain(10)
@@ -389,7 +399,7 @@ def test_what_a_killed_driver_left_is_delivered_by_the_next(tmp_path: Path) -> N
         pass
 
     lives = 0
-    while (outbox := Outbox(folder)).sizes():
+    while (outbox := Outbox(folder)).ready():
         lives += 1
         tracker = Tracker(uri, "outage", "tiny", folder)
         courier = Courier(tracker, outbox, {"method": "sobol"})
@@ -403,8 +413,8 @@ def test_what_a_killed_driver_left_is_delivered_by_the_next(tmp_path: Path) -> N
 
         courier._note_success = note  # type: ignore[method-assign]
         try:
-            while any(courier._deliver(each) for each in courier._waiting()):
-                pass
+            while (delivery := courier._next()) is not None:
+                courier._deliver(delivery, delivery.key)  # type: ignore[arg-type]
         except Killed:
             pass
     assert lives > 2

@@ -14,6 +14,7 @@ from study.launch import run_trainings
 from study.ledger import Ledger
 from study.plan import Plan
 from study.spec import from_resolved
+from study.stopping import Stopping
 
 
 def test_a_plan_is_what_ray_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +23,7 @@ def test_a_plan_is_what_ray_is_asked_for(tmp_path: Path, monkeypatch: pytest.Mon
 
     class Tuner:
         def __init__(self, trainable: Any, tune_config: Any, run_config: Any) -> None:
-            tuned.update(resources=trainable, config=tune_config)
+            tuned.update(resources=trainable, config=tune_config, run=run_config)
 
         def fit(self) -> None:
             tuned["first"] = tuned["config"].search_alg.suggest("1")["assignment"]
@@ -33,9 +34,11 @@ def test_a_plan_is_what_ray_is_asked_for(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(tune, "with_resources", lambda _, resources: resources)
     resources = {"cpus_per_trial": "auto", "members_per_trial": "auto", "gpus_per_trial": 0.25}
     spec = from_resolved(document(trials=7, resources=resources))
-    run_trainings(spec, Ledger(spec, tmp_path), tmp_path, Plan(2, 4, 3), [])
+    run_trainings(spec, Ledger(spec, tmp_path), tmp_path, Plan(2, 4, 3), [], Stopping())
     assert started["num_cpus"] == 8
     assert tuned["resources"] == {"cpu": 4, "gpu": 0.25}
-    assert (tuned["config"].max_concurrent_trials, tuned["config"].num_samples) == (2, 3)
+    # what fails is handed out again, so that nobody knows how many there will be
+    assert (tuned["config"].max_concurrent_trials, tuned["config"].num_samples) == (2, -1)
+    assert tuned["run"].failure_config.max_failures == 0
     assert len(tuned["first"]["units"]) == 3
     assert tuned["first"]["threads"] == 4

@@ -31,13 +31,19 @@ def points(*updates: int) -> list[dict[str, float]]:
     return [{"update": update, "d": update / 7} for update in updates]
 
 
+def lines(outbox: Outbox, key: tuple[int, int] = KEY) -> list[dict[str, Any]]:
+    """The records of a training, delivered or not."""
+    path = outbox.folder / "{:04d}-{}.jsonl".format(*key)
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def told(outbox: Outbox, key: tuple[int, int] = KEY) -> list[Any]:
     """Kinds of the records of a training, of curves their updates."""
     return [
         [int(point["update"]) for point in record["points"]]
         if record["kind"] == "curve"
         else record["kind"]
-        for record, _ in outbox.read(key, 0)
+        for record in lines(outbox, key)
     ]
 
 
@@ -54,16 +60,30 @@ def test_records_are_kept_in_order_a_file_a_training(tmp_path: Path) -> None:
     assert next(appended) == 5
     assert told(outbox) == ["start", [1, 20], [40], "finish"]
     assert told(outbox, (12, 0)) == ["start"]
-    records = outbox.read(KEY, 0)
+    records = outbox.read(KEY)
+    assert [record for record, _ in records] == lines(outbox)
     assert records[0][0]["config"] == ONE.config
     assert records[0][0]["name"] == "ε=0.1"
     assert records[3][0]["row"] == outcome(ONE)
     assert records[3][0]["files"] == "trials/0003/seed-1"
     # a reader goes on where it was
     assert outbox.read(KEY, records[1][1]) == records[2:]
-    assert outbox.sizes()[KEY] == records[3][1]
+    assert outbox.ready()[KEY] == records[3][1]
     assert outbox.unfinished() == [(12, 0)]
     assert outbox.pending
+
+
+def test_the_last_points_wait_for_what_comes_behind_them(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.start(ONE, "one")
+    outbox.curve(ONE, points(1))
+    for each in (outbox, Outbox(tmp_path)):
+        assert [record["kind"] for record, _ in each.read(KEY)] == ["start"]
+        assert each.ready()[KEY] == each.read(KEY)[-1][1]
+    outbox.curve(ONE, points(2))
+    assert len(outbox.read(KEY)) == 2
+    outbox.finish(ONE, outcome(ONE))
+    assert len(outbox.read(KEY)) == 4
 
 
 def test_what_was_told_is_not_told_again(tmp_path: Path) -> None:
@@ -85,7 +105,7 @@ def test_what_was_told_is_not_told_again(tmp_path: Path) -> None:
 def test_what_is_not_finite_is_kept(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
     outbox.curve(ONE, [{"update": 1, "d": float("inf"), "r": float("nan")}])
-    point = outbox.read(KEY, 0)[0][0]["points"][0]
+    point = lines(outbox)[0]["points"][0]
     assert point["d"] == float("inf")
     assert point["r"] != point["r"]
 
@@ -99,7 +119,7 @@ def test_time_does_not_go_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     outbox.curve(ONE, points(2))
     outbox = Outbox(tmp_path)
     outbox.finish(ONE, outcome(ONE))
-    assert [record["time"] for record, _ in outbox.read(KEY, 0)] == [5000, 9000, 9000, 9000]
+    assert [record["time"] for record in lines(outbox)] == [5000, 9000, 9000, 9000]
 
 
 def test_what_was_delivered_is_forgotten(tmp_path: Path) -> None:
@@ -108,7 +128,7 @@ def test_what_was_delivered_is_forgotten(tmp_path: Path) -> None:
     assert not outbox.pending
     outbox.finish(ONE, outcome(ONE))
     outbox.remove(KEY)
-    assert outbox.sizes() == Outbox(tmp_path).sizes() == {}
+    assert outbox.ready() == Outbox(tmp_path).ready() == {}
     assert not outbox.pending
     assert list((tmp_path / FOLDER).iterdir()) == []
 
@@ -158,7 +178,7 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("notes.jsonl", "0001-0.jsonl.bak", "../0001-0.jsonl", "1-0.jsonl"):
         (folder / name).write_text("mine")
-    assert Outbox(tmp_path).sizes() == {}
+    assert Outbox(tmp_path).ready() == {}
     assert (folder / "notes.jsonl").read_text() == "mine"
 
 
@@ -170,7 +190,7 @@ def test_a_full_disk_leaves_what_was_there(
     outbox = Outbox(tmp_path)
     outbox.start(ONE, "one")
     outbox.curve(ONE, points(1))
-    before = outbox.sizes()
+    before = outbox.ready()
     real = Path.open
 
     class Full:
@@ -195,7 +215,7 @@ def test_a_full_disk_leaves_what_was_there(
         patch.setattr(Path, "open", lambda *given, **more: Full(real(*given, **more)))
         with pytest.raises(OSError, match="No space left on device"):
             outbox.curve(ONE, points(20))
-    assert outbox.sizes() == before
+    assert outbox.ready() == before
     outbox.curve(ONE, points(20))
     assert told(outbox) == told(Outbox(tmp_path)) == ["start", [1], [20]]
 

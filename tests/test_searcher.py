@@ -13,9 +13,12 @@ import pytest
 from ray.tune.search import Searcher
 
 from ebm_core import preset
-from study.job import Assignment, Point, Unit
+from study.failures import Failure, Kind
+from study.job import Assignment, PackFiles, Point, Unit
+from study.permit import Standing, standing
 from study.searcher import StudySearcher, TrialEvents
-from study.table import CAUSE, Row
+from study.stopping import Stopping
+from study.table import Row
 
 OPTIONS = {"folder": "/s", "threads": 2, "long_run_steps": 20, "long_run_chains": 8}
 
@@ -35,6 +38,9 @@ class FakeLedger:
         self.packs = [PACK, [unit(5)]]
         self.asked: list[int] = []
 
+    def stopped_at(self, unit: Unit) -> int | None:
+        return 40 if unit.trial == 5 else None
+
     def next_pack(self, members: int) -> list[Unit]:
         self.asked.append(members)
         return self.packs.pop(0) if self.packs else []
@@ -52,6 +58,9 @@ class Noting:
     def progressed(self, units: Sequence[Unit], update: int, curves: list[list[Point]]) -> None:
         self.heard.append((self.name, "progressed", list(units), update, curves))
 
+    def held_up(self, units: Sequence[Unit], why: str) -> None:
+        self.heard.append((self.name, "held_up", list(units), why))
+
     def ended(self, units: Sequence[Unit], rows: list[Row]) -> None:
         self.heard.append((self.name, "ended", list(units), rows))
 
@@ -61,39 +70,100 @@ def assigned() -> dict[str, Any]:
 
 
 def trial(**fields: Any) -> SimpleNamespace:
-    given = {"config": assigned(), "last_result": {}, "error_file": None}
-    return SimpleNamespace(**{**given, **fields})
+    found = {"config": assigned(), "last_result": {}, "error_file": None}
+    return SimpleNamespace(**{**found, **fields})
 
 
-def events() -> tuple[TrialEvents, list[tuple[Any, ...]]]:
+class FakeRecovery:
+    """Decides as it was told to."""
+
+    def __init__(self, rows: Sequence[Row] = (), why: str = "") -> None:
+        self.rows, self.why = list(rows), why
+        self.asked: list[tuple[Any, ...]] = []
+
+    def failed(
+        self, units: Sequence[Unit], failure: Failure, update: int
+    ) -> tuple[list[Row], str]:
+        self.asked.append((list(units), failure, update))
+        return self.rows, self.why
+
+
+def events(
+    recovery: FakeRecovery | None = None, stopping: Stopping | None = None
+) -> tuple[TrialEvents, list[tuple[Any, ...]]]:
     heard: list[tuple[Any, ...]] = []
-    return TrialEvents([Noting("first", heard), Noting("last", heard)]), heard
+    listeners = [Noting("first", heard), Noting("last", heard)]
+    return TrialEvents(listeners, recovery or FakeRecovery(), stopping or Stopping()), heard  # type: ignore[arg-type]
 
 
-def test_suggestions_are_the_packs_of_the_ledger_until_there_are_none() -> None:
+def searcher_of(ledger: FakeLedger, folder: Path, members: int = 3) -> StudySearcher:
+    options = {**OPTIONS, "folder": str(folder)}
+    return StudySearcher(ledger, members, options, Stopping())  # type: ignore[arg-type]
+
+
+def given(suggestion: Any) -> Assignment:
+    return Assignment.from_plain(suggestion["assignment"])
+
+
+def test_suggestions_are_the_packs_of_the_ledger_until_there_are_none(tmp_path: Path) -> None:
     ledger = FakeLedger()
-    searcher = StudySearcher(ledger, 3, OPTIONS)  # type: ignore[arg-type]
-    assert searcher.suggest("a") == assigned()
-    second = Assignment.from_plain(searcher.suggest("b")["assignment"])
-    assert second == Assignment(units=(unit(5),), **OPTIONS)
-    assert searcher.suggest("c") == Searcher.FINISHED
-    assert ledger.asked == [3, 3, 3]
+    searcher = searcher_of(ledger, tmp_path)
+    first, second = given(searcher.suggest("a")), given(searcher.suggest("b"))
+    assert (list(first.units), second.units) == (PACK, (unit(5),))
+    assert (first.threads, first.long_run_steps) == (2, 20)
+    assert (first.stop_at, second.stop_at) == (None, 40)
+    # what runs may fail, and be handed out again
+    assert searcher.suggest("c") is None
+    searcher.on_trial_complete("a")
+    assert searcher.suggest("c") is None
+    ledger.packs = [PACK]
+    assert given(searcher.suggest("c")).units == tuple(PACK)
+    for name in ("b", "c"):
+        searcher.on_trial_complete(name, error=True)
+    assert searcher.suggest("d") == Searcher.FINISHED
+    assert set(ledger.asked) == {3}
+
+
+def test_every_attempt_has_a_permit_and_only_the_newest_one_is_valid(tmp_path: Path) -> None:
+    ledger = FakeLedger()
+    searcher = searcher_of(ledger, tmp_path)
+    first = given(searcher.suggest("a"))
+    files = PackFiles.of(tmp_path, PACK)
+    assert first.token is not None
+    assert standing(files.permit, first.token) is Standing.VALID
+    searcher.on_trial_complete("a", error=True)
+    ledger.packs = [PACK]
+    second = given(searcher.suggest("a2"))
+    assert second.token is not None
+    assert standing(files.permit, first.token) is Standing.SUPERSEDED
+    assert standing(files.permit, second.token) is Standing.VALID
+
+
+def test_a_wish_to_stop_takes_the_permits_and_ends_the_search(tmp_path: Path) -> None:
+    stopping = Stopping()
+    options = {**OPTIONS, "folder": str(tmp_path)}
+    searcher = StudySearcher(FakeLedger(), 3, options, stopping)  # type: ignore[arg-type]
+    first = given(searcher.suggest("a"))
+    stopping.ask()
+    assert first.token is not None
+    assert standing(PackFiles.of(tmp_path, PACK).permit, first.token) is Standing.WITHDRAWN
+    assert searcher.suggest("b") == Searcher.FINISHED
 
 
 def test_an_assignment_travels_as_plain_values() -> None:
-    given = Assignment(units=tuple(PACK), **OPTIONS)
-    assert Assignment.from_plain(json.loads(json.dumps(given.plain()))) == given
+    sent = Assignment(units=tuple(PACK), **OPTIONS, looks=(10, 20), stop_at=20)
+    assert Assignment.from_plain(json.loads(json.dumps(sent.plain()))) == sent
 
 
-def test_tune_may_set_its_properties_and_tell_it_of_results() -> None:
-    searcher = StudySearcher(FakeLedger(), 1, OPTIONS)  # type: ignore[arg-type]
+def test_tune_may_set_its_properties_and_tell_it_of_results(tmp_path: Path) -> None:
+    searcher = searcher_of(FakeLedger(), tmp_path)
     assert searcher.set_search_properties("loss", "min", {})
     searcher.on_trial_complete("a", {"rows": []})
     searcher.on_trial_complete("a", error=True)
 
 
 def test_tunes_snapshots_hold_nothing_and_are_not_gone_on_from(tmp_path: Path) -> None:
-    searcher = StudySearcher(FakeLedger(), 1, OPTIONS)  # type: ignore[arg-type]
+    searcher = searcher_of(FakeLedger(), tmp_path)
     listening, _ = events()
     for each in (searcher, listening):
         assert vars(pickle.loads(pickle.dumps(each))) == {}
@@ -126,38 +196,78 @@ def test_an_interrupted_trial_has_not_ended(last: dict[str, Any]) -> None:
     assert heard == []
 
 
-def failed(error_file: Path | None) -> list[Row]:
-    listening, heard = events()
-    listening.on_trial_error(1, [], trial(error_file=error_file and str(error_file)))
-    (_, what, units, rows), (*_, same) = heard
-    assert what == "ended"
-    assert units == PACK
-    assert rows == same
-    return rows
-
-
-def test_an_error_fails_every_training_of_the_pack_with_its_cause(tmp_path: Path) -> None:
+def failed(recovery: FakeRecovery, error: str | None, log: str, tmp_path: Path) -> Failure:
+    """What recovery is asked about a failed trial."""
     file = tmp_path / "error.txt"
-    lines = "".join(f"  line {n}\n" for n in range(40))
-    file.write_text(
-        f"Failure # 1\n{lines}\x1b[36mray::step()\x1b[39m\nRuntimeError: no memory\n\n"
+    if error is not None:
+        file.write_text(f"Failure # 1\n{error}\n")
+    files = PackFiles.of(tmp_path, PACK)
+    files.log.parent.mkdir(parents=True)
+    files.log.write_text(log)
+    config = assigned()
+    config["assignment"]["folder"] = str(tmp_path)
+    listening, _ = events(recovery)
+    listening.on_trial_error(
+        1, [], trial(config=config, error_file=str(file), last_result={"update": 50})
     )
-    rows = failed(file)
-    assert [(row["trial"], row["seed"]) for row in rows] == [(3, 0), (3, 1), (4, 0)]
-    for row in rows:
-        assert row["status"] == "failed"
-        assert row["verdict"] is None
-        assert row["long_run"] == "not_run"
-        assert row["epsilon"] == 0.1
-        assert row["langevin_steps"] == 30
-        cause = str(row[CAUSE]).splitlines()
-        assert cause[-2:] == ["ray::step()", "RuntimeError: no memory"]
-        assert cause[0] == "  line 27"
+    ((units, failure, update),) = recovery.asked
+    assert (units, update) == (PACK, 50)
+    return failure
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_an_error_without_a_file_says_that_the_worker_was_lost(
-    tmp_path: Path, named: bool
+def test_a_failure_is_told_with_the_end_of_what_was_said(tmp_path: Path) -> None:
+    lines = "".join(f"  line {n}\n" for n in range(40))
+    error = f"{lines}\x1b[36mray::step()\x1b[39m\nRuntimeError: no such layer\n\n"
+    failure = failed(FakeRecovery(), error, "", tmp_path)
+    assert failure.kind is Kind.ERROR
+    assert failure.cause.splitlines()[-2:] == ["ray::step()", "RuntimeError: no such layer"]
+    assert failure.headline == "RuntimeError: no such layer"
+    assert failure.cause.splitlines()[0] == "  line 27"
+
+
+@pytest.mark.parametrize("error", [None, "ray.exceptions.ActorDiedError: The actor died"])
+def test_a_lost_worker_is_known_by_its_log(tmp_path: Path, error: str | None) -> None:
+    failure = failed(FakeRecovery(), error, "Fatal Python error: Segmentation fault\n", tmp_path)
+    assert failure.kind is Kind.LOST
+    assert failure.cause == "Fatal Python error: Segmentation fault\nthe worker was lost"
+
+
+def test_listeners_hear_of_rows_or_of_what_follows() -> None:
+    rows: list[Row] = [{"trial": 3}]
+    for recovery, told in (
+        (FakeRecovery(rows), ("ended", PACK, rows)),
+        (FakeRecovery(why="once more"), ("held_up", PACK, "once more")),
+    ):
+        listening, heard = events(recovery)
+        listening.on_trial_error(1, [], trial())
+        assert heard == [("first", *told), ("last", *told)]
+    listening, heard = events(FakeRecovery())  # the study stops
+    listening.on_trial_error(1, [], trial())
+    assert heard == []
+
+
+def test_workers_that_are_ended_by_a_stop_have_not_failed() -> None:
+    recovery, stopping = FakeRecovery([{"trial": 3}]), Stopping()
+    listening, heard = events(recovery, stopping)
+    stopping.ask()
+    listening.on_trial_error(1, [], trial())
+    assert (heard, recovery.asked) == ([], [])
+
+
+def test_a_listener_that_cannot_record_ends_the_study_and_nobody_hears_more(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rows = failed(tmp_path / "missing.txt" if named else None)
-    assert {row[CAUSE] for row in rows} == {"the worker was lost"}
+    """Tune would take the error for one of the trial."""
+    stopping = Stopping()
+    listening, heard = events(stopping=stopping)
+    full = OSError(28, "No space left on device")
+
+    def broken(*_: Any) -> None:
+        raise full
+
+    monkeypatch.setattr(listening._listeners[0], "ended", broken)
+    listening.on_trial_complete(2, [], trial(last_result={"rows": [{"trial": 3}]}))
+    listening.on_trial_start(3, [], trial())
+    assert heard == []
+    assert stopping.asked
+    assert stopping.error is full
