@@ -44,8 +44,8 @@ def conclude(opened: OpenStudy, patient: bool) -> int:
         )
         ledger.study.set_user_attr(CONCLUDED, len(frame))
     print("", *answer.sentences, "", sep="\n")
-    if not _deliver(opened, patient) and opened.courier is not None:
-        trouble = opened.courier.trouble or "MLflow is slow"
+    if not _deliver(opened, patient):
+        trouble = opened.trouble() or "MLflow is slow"
         print(
             f"warning: {trouble}; what it is to be told is kept, and told by the same command.",
             file=sys.stderr,

@@ -12,8 +12,9 @@ from ebm_core.device import check_precision, resolve_device
 from ebm_core.errors import ConfigError, DataError, EnergyError, Problem
 from ebm_core.trainer import Trainer
 from study import plan, space
+from study.failures import recognized
 from study.plan import Plan, Wanted
-from study.probes import Probes
+from study.probes import ProbeError, Probes
 from study.spec import StudySpec
 from study.survey import PackCost, Survey, kinds
 
@@ -61,6 +62,8 @@ def prepare(
         ProbeError: If packs cannot be tried out.
     """
     side_by_side = wanted.plan(trainings).workers
+    if spec.resources.gpus_per_trial > torch.cuda.device_count():
+        raise ProbeError("the GPUs of the cluster are on other machines")
     with Probes(side_by_side, spec.resources.gpus_per_trial) as probes:
         survey = Survey(spec, probes, tell)
         chosen, cost = plan.choose(spec, wanted, survey, trainings)
@@ -100,7 +103,8 @@ def rehearse(spec: StudySpec) -> None:
         ConfigError: If data cannot be read, a network not be trained, or a device is not there.
     """
     gpus, wanted = torch.cuda.device_count(), spec.resources.gpus_per_trial
-    if wanted > gpus:
+    # those of a cluster are elsewhere
+    if spec.resources.address == "local" and wanted > gpus:
         rule = f"must not be more than there are here ({gpus})"
         raise ConfigError([Problem("resources.gpus_per_trial", rule, wanted)])
     try:
@@ -111,6 +115,11 @@ def rehearse(spec: StudySpec) -> None:
         problems = [Problem("data", str(error))]
     except EnergyError as error:
         problems = [Problem("network", str(error))]
+    except (MemoryError, RuntimeError) as error:
+        if (found := recognized(error)) is None:
+            raise
+        rule = f"must fit into memory: {str(found).partition('] ')[2]}"
+        problems = [Problem("", rule)]
     else:
         return
     raise ConfigError([each.under(_section(spec, each.key)) for each in problems])

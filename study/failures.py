@@ -146,7 +146,9 @@ def told(text: str, log: str) -> Failure:
 
 
 def _tail(text: str) -> str:
-    return "\n".join(text.strip().splitlines()[-_TAIL_LINES:])
+    """The end of what was said, without what is told in other words."""
+    lines = _MARKED.sub("", text).strip().splitlines()
+    return "\n".join(lines[-_TAIL_LINES:])
 
 
 def decide(kind: Kind, members: int, failures: int, retries: int) -> Next:

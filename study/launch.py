@@ -144,7 +144,11 @@ def _tune(
     stopping: Stopping,
 ) -> None:
     from ray import tune
+    from ray._private import worker
 
+    if hasattr(worker, "print_to_stdstream"):
+        # of workers that were lost; listeners tell that, and what follows
+        worker.print_to_stdstream = lambda *_, **__: None
     # at the end it would name trials that failed or were interrupted by names of its own
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
 

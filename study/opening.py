@@ -46,6 +46,10 @@ class OpenStudy:
     courier: Courier | None
     recorder: Recorder
 
+    def trouble(self) -> str | None:
+        """What is in the way of MLflow, None if nothing is."""
+        return None if self.courier is None else self.courier.trouble
+
 
 def open_study(spec: StudySpec, held: ExitStack) -> OpenStudy:
     """Opens a study, or begins it; one that cannot be run leaves no trace of itself.
@@ -69,21 +73,22 @@ def open_study(spec: StudySpec, held: ExitStack) -> OpenStudy:
     lock = held.enter_context(ExitStack())
     ledger = _open_ledger(spec, folder, tracker, lock)
     outbox = Outbox(folder)
-    told = ledger.study.user_attrs.get(CONCLUDED)
-    courier = None
+    told, courier = ledger.study.user_attrs.get(CONCLUDED), None
     # one that was cut off just before its end has something to tell yet
     if ledger.complete and told == ledger.recorded and not outbox.pending:
         lock.close()  # it is only looked at
     else:
         if recorded(folder) is None:
             tracker.open(spec.resolved())
-        courier = held.enter_context(Courier(tracker, outbox, spec.resolved()))
+        courier = Courier(tracker, outbox, spec.resolved())
+    # makes good what was cut off, before any of it is told
+    recorder = Recorder(outbox, ledger, folder, courier)
+    if courier is not None:
+        held.enter_context(courier)
     if not ledger.complete:
         with replacing(folder / "study.json") as temporary:
             temporary.write_text(json.dumps(spec.resolved(), indent=2) + "\n")
-    return OpenStudy(
-        spec, folder, ledger, outbox, courier, Recorder(outbox, ledger, folder, courier)
-    )
+    return OpenStudy(spec, folder, ledger, outbox, courier, recorder)
 
 
 def _open_ledger(spec: StudySpec, folder: Path, tracker: Tracker, lock: ExitStack) -> Ledger:

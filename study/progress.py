@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -67,11 +67,17 @@ class Progress:
         ledger: Of the study; what it holds already counts as done.
         enabled: False shows nothing.
         console: Where to; standard error if None, so that results can be piped.
+        trouble: Tells what is in the way of MLflow, None if nothing is.
     """
 
     def __init__(
-        self, ledger: Ledger, enabled: bool = True, console: Console | None = None
+        self,
+        ledger: Ledger,
+        enabled: bool = True,
+        console: Console | None = None,
+        trouble: Callable[[], str | None] = lambda: None,
     ) -> None:
+        self._trouble = trouble
         self._spec, self._total = ledger.spec, ledger.trainings
         self._varying = searched(ledger.spec.parameters)
         self._rows = {_key(row): row for row in ledger.rows()}
@@ -180,6 +186,8 @@ class Progress:
         counts = Counter(map(_verdict, self._rows.values()))
         verdicts = [_styled(name, f"{n} ") for name, n in sorted(counts.items())]
         parts = [Text(self._counts()), Text(", ").join(verdicts), Text(self._best())]
+        if trouble := self._trouble():
+            parts.append(Text(f"{trouble}; what it is to be told is kept", style="yellow"))
         return [part for part in parts if part]
 
     def _counts(self) -> str:

@@ -66,6 +66,9 @@ class Recorder:
             if unit.key not in self._recorded:
                 self._outbox.curve(unit, points)
 
+    def held_up(self, units: Sequence[Unit], why: str) -> None:
+        """Keeps nothing: the ledger has counted the failure, and the pack comes again."""
+
     def ended(self, units: Sequence[Unit], rows: list[Row]) -> None:
         """Enters the rows into the ledger, tells of them, and lets the pack's files go."""
         # what fails while it is set up has ended and never started

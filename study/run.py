@@ -198,7 +198,7 @@ def _train(opened: OpenStudy, given: argparse.Namespace, stopping: Stopping) -> 
     # a second Ctrl-C is in a hurry, and loses no more than the first
     with (
         suppress(KeyboardInterrupt),
-        Progress(ledger, not given.no_progress) as progress,
+        Progress(ledger, not given.no_progress, trouble=opened.trouble) as progress,
         joined(spec) as room,
     ):
         plan = _planned(spec, ledger, progress, given, room)

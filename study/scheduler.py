@@ -26,5 +26,7 @@ class PruningScheduler(Unsaved, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         value = result.get("look")
-        stop = value is not None and self._ledger.look(*units_of(trial), result["update"], value)
+        # no more than one training of a trial is stopped early
+        unit = units_of(trial)[0]
+        stop = value is not None and self._ledger.look(unit, result["update"], value)
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)

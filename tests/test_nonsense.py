@@ -11,9 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-import nonsense
+import fates
 import pytest
-from nonsense import EVERYTHING, KINDS, SECONDS, campaign, fate
+from fates import SECONDS, campaign, fate
+from nonsense import EVERYTHING, KINDS, TEXTS
 
 from ebm_core.document import read_document
 from ebm_core.errors import ConfigError, Problem
@@ -51,7 +52,7 @@ def test_a_changed_file_is_a_study_or_is_refused_in_words(kind: str) -> None:
     assert [path.name for path in Path().iterdir()] == ["s.yaml"]
 
 
-@pytest.mark.parametrize("text", nonsense.TEXTS)
+@pytest.mark.parametrize("text", TEXTS)
 def test_files_that_nobody_changed_are_studies(text: str) -> None:
     assert fate(FILE, text.encode()).valid is ("data/flowers" not in text)
 
@@ -82,10 +83,10 @@ def refuse(*problems: Problem, source: str = "s.yaml") -> None:
 def test_the_campaign_sees_what_it_looks_for(
     reader: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nonsense, "load_study", reader)
+    monkeypatch.setattr(fates, "load_study", reader)
     with pytest.raises(AssertionError):
         fate(FILE, b"")
-    monkeypatch.setattr(nonsense, "load_study", lambda path: refuse(GOOD))
+    monkeypatch.setattr(fates, "load_study", lambda path: refuse(GOOD))
     assert not fate(FILE, b"").valid
 
 
@@ -96,7 +97,7 @@ def test_the_campaign_lets_no_other_error_pass(
     def fail(path: Path) -> None:
         raise error("of the reader")
 
-    monkeypatch.setattr(nonsense, "load_study", fail)
+    monkeypatch.setattr(fates, "load_study", fail)
     with pytest.raises(error, match="of the reader"):
         fate(FILE, b"")
 
@@ -108,7 +109,7 @@ def test_the_campaign_sees_what_takes_too_long(monkeypatch: pytest.MonkeyPatch) 
             pass
         refuse(Problem("name", "must be right"))
 
-    monkeypatch.setattr(nonsense, "load_study", slow)
+    monkeypatch.setattr(fates, "load_study", slow)
     assert fate(FILE, b"").seconds > SECONDS
 
 

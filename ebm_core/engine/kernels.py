@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +18,7 @@ from torch.func import functional_call, grad, vmap
 
 from ebm_core.energies import Mlp, Vanilla
 from ebm_core.engine.parameters import learned
+from ebm_core.errors import EnergyError
 from ebm_core.objective import Parameters
 
 Weights = Sequence[Tensor]
@@ -118,6 +119,19 @@ class ClosedFormMlp:
         return g if g.shape == x.shape and g.dtype == x.dtype else g.view(x.shape).to(x.dtype)
 
 
+def evaluated(module: nn.Module, own: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Energies of x, shape (n, *shape), by a module with these weights; shape (n,).
+
+    Raises:
+        EnergyError: If it gives another shape, as it had not when it was looked at first.
+    """
+    value: Tensor = functional_call(module, dict(own), (x,))
+    if value.shape != x.shape[:1]:
+        kind, found = type(module).__name__, tuple(value.shape)
+        raise EnergyError(f"{kind} gave shape {found} for {len(x)} samples, not ({len(x)},)")
+    return value
+
+
 class Batched:
     """Any module, its members batched by `torch.func.vmap`."""
 
@@ -131,7 +145,7 @@ class Batched:
         self._rounded = _Rounded(self.module)
 
     def energy(self, parameters: Parameters, x: Tensor) -> Tensor:
-        value: Tensor = vmap(lambda p, y: functional_call(self.module, p, (y,)))(parameters, x)
+        value: Tensor = vmap(lambda p, y: evaluated(self.module, p, y))(parameters, x)
         return value
 
     def prepare(self, parameters: Parameters, dtype: torch.dtype | None = None) -> Weights:
@@ -142,8 +156,7 @@ class Batched:
         module = self._rounded.to(dtype)
 
         def total(own: dict[str, Tensor], y: Tensor) -> Tensor:
-            value: Tensor = functional_call(module, own, (y,))
-            return value.sum()
+            return evaluated(module, own, y).sum()
 
         slope: Tensor = vmap(grad(total, argnums=1))(
             dict(zip(self.names, weights, strict=True)), x.to(dtype)
@@ -174,7 +187,7 @@ class Looped:
         values = []
         for member, y in enumerate(x):
             own = {name: value[member] for name, value in parameters.items()}
-            values.append(functional_call(self.module, own, (self.laid_out(y),)))
+            values.append(evaluated(self.module, own, self.laid_out(y)))
         return torch.stack(values)
 
     def prepare(self, parameters: Parameters, dtype: torch.dtype | None = None) -> Weights:
@@ -197,8 +210,7 @@ class Looped:
         for piece in self.pieces(y, y):
             with torch.enable_grad():
                 leaf = piece.detach().requires_grad_()
-                energy: Tensor = functional_call(module, own, (leaf,))
-                pieces += torch.autograd.grad(energy.sum(), leaf)
+                pieces += torch.autograd.grad(evaluated(module, own, leaf).sum(), leaf)
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def pieces(self, x: Tensor, like: Tensor) -> Sequence[Tensor]:

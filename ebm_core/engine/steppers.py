@@ -85,7 +85,8 @@ class Compiled:
                 moved: Tensor = self._program(weights, x, kicks, total, squared)
             except torch.OutOfMemoryError:
                 raise
-            except RuntimeError as error:  # whatever the compiler makes of a user's network
+            # whatever the compiler makes of a user's network; its own errors show below
+            except Exception as error:
                 self.suffix = ""
                 warnings.warn(f"steps are not compiled: {error}", stacklevel=2)
             else:

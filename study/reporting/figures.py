@@ -244,9 +244,10 @@ def _traces(rows: Sequence[pd.Series], folder: Path, band: Band) -> Figure:
         above.axhline(0, color=INKS["muted"], lw=0.7, zorder=1)
         late = d[len(d) // 2 :]
         spreads.append(np.std(late[np.isfinite(late)]) if np.isfinite(late).any() else 0.0)
-        if row["outcome"] not in ("diverged", "collapsed") and np.isfinite(d).any():
+        usable = np.isfinite(d).any() and (r > 0).any()  # r of a constant energy is 0
+        if row["outcome"] not in ("diverged", "collapsed") and usable:
             tops.append((np.nanmax(np.abs(d)), np.nanmin(r[r > 0]), np.nanmax(r)))
-        r_star = row["r"] / row["r_matched"]
+        r_star = row["r"] / row["r_matched"] if row["r_matched"] else np.nan
         if band.unit == "matched" and np.isfinite(r_star):
             below.axhspan(
                 band.low * r_star, band.high * r_star, color=INKS["band"], lw=0, zorder=0

@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python tests/benchmarks/test_nonsense_campaign.py --files 5000
 
-Every file is a study or is refused in words that name file, key and rule; `nonsense.fate` fails at
+Every file is a study or is refused in words that name file, key and rule; `fates.fate` fails at
 anything else, and where anything is written or run. Some of both then go to the command line:
 refused files must end it with exit code 2, the others must pass its dry run.
 """
@@ -20,7 +20,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from nonsense import EVERYTHING, KINDS, SECONDS, Fate, campaign, fate
+from fates import SECONDS, Fate, campaign, fate
+from nonsense import EVERYTHING, KINDS
 
 ROOT = Path(__file__).parents[2]
 Found = dict[str, list[tuple[bytes, Fate]]]
