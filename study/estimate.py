@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from ebm_core.data import Dataset, is_plane_law, load_data
 from ebm_core.device import check_precision, resolve_device
 from ebm_core.errors import ConfigError, DataError, EnergyError, Problem
+from ebm_core.fingerprint import fingerprint
 from ebm_core.trainer import Trainer
 from study import plan, space
 from study.failures import recognized
@@ -96,8 +98,11 @@ def _rounds(members: float, workers: int, trainings: int) -> float:
     return rounds + (1.0 if over else rest / members)
 
 
-def rehearse(spec: StudySpec) -> None:
+def rehearse(spec: StudySpec) -> dict[str, dict[str, Any]]:
     """Builds every network of a study once on its data, so that no worker need fail over them.
+
+    Returns:
+        The fingerprint of each data set.
 
     Raises:
         ConfigError: If data cannot be read, a network not be trained, or a device is not there.
@@ -108,7 +113,7 @@ def rehearse(spec: StudySpec) -> None:
         rule = f"must not be more than there are here ({gpus})"
         raise ConfigError([Problem("resources.gpus_per_trial", rule, wanted)])
     try:
-        _build(spec)
+        return _build(spec)
     except ConfigError as error:
         problems = error.problems
     except DataError as error:
@@ -120,12 +125,10 @@ def rehearse(spec: StudySpec) -> None:
             raise
         rule = f"must fit into memory: {str(found).partition('] ')[2]}"
         problems = [Problem("", rule)]
-    else:
-        return
     raise ConfigError([each.under(_section(spec, each.key)) for each in problems])
 
 
-def _build(spec: StudySpec) -> None:
+def _build(spec: StudySpec) -> dict[str, dict[str, Any]]:
     configs = [spec.config(point) for point in space.probe_points(spec.parameters)]
     check_precision(configs[0].precision, resolve_device(configs[0].device))
     datasets = {str(config.data): load_data(config.data) for config in configs}
@@ -134,6 +137,7 @@ def _build(spec: StudySpec) -> None:
         if kind.config.precision == "tf32":  # which the device of the trainings has
             here["precision"] = "float32"
         Trainer([kind.config.with_(**here)], dataset=datasets[str(kind.config.data)])
+    return {name: fingerprint(dataset) for name, dataset in datasets.items()}
 
 
 def _section(spec: StudySpec, key: str) -> str:

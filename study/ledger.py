@@ -17,6 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ebm_core.errors import ConfigError
+from ebm_core.fingerprint import difference
 from study import space, table
 from study.failures import Kind, Next
 from study.job import Unit
@@ -86,6 +87,27 @@ class Ledger:
                 + "\n".join(f"  {line}" for line in found)
             )
         self.study.set_user_attr("study", resolved)
+
+    def check_data(self, found: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keeps the fingerprints of the data, and refuses to go on with other data.
+
+        Args:
+            found: Of each data set, by its settings.
+
+        Raises:
+            LedgerError: If one has changed since the study was begun.
+        """
+        kept = self.study.user_attrs.get("data", {})
+        changed = {
+            name: words
+            for name, print_ in found.items()
+            if name in kept and (words := difference(kept[name], print_))
+        }
+        if changed:
+            lines = "\n".join(f"  {name}: {words}" for name, words in changed.items())
+            raise LedgerError(f"{self.spec.name} was begun with other data:\n{lines}")
+        if found.keys() - kept.keys():
+            self.study.set_user_attr("data", {**kept, **found})
 
     # -- what is there ---------------------------------------------------------------------------
 

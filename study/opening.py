@@ -97,12 +97,14 @@ def _open_ledger(spec: StudySpec, folder: Path, tracker: Tracker, lock: ExitStac
         lock.enter_context(hold(folder))
         ledger = _read_ledger(spec, folder)
         if not ledger.complete:
-            rehearse(spec)
+            ledger.check_data(rehearse(spec))
         return ledger
-    rehearse(spec)
+    data = rehearse(spec)
     connect(tracker.uri, artifact_root(tracker.uri, folder))
     lock.enter_context(hold(folder))
-    return _read_ledger(spec, folder)
+    ledger = _read_ledger(spec, folder)
+    ledger.check_data(data)
+    return ledger
 
 
 def _read_ledger(spec: StudySpec, folder: Path) -> Ledger:

@@ -13,7 +13,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ebm_core.document import dump_yaml
@@ -195,9 +195,7 @@ def _train(opened: OpenStudy, given: argparse.Namespace, stopping: Stopping) -> 
     from study.progress import Progress
 
     spec, ledger = opened.spec, opened.ledger
-    # a second Ctrl-C is in a hurry, and loses no more than the first
     with (
-        suppress(KeyboardInterrupt),
         Progress(ledger, not given.no_progress, trouble=opened.trouble) as progress,
         joined(spec) as room,
     ):

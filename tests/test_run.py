@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -135,7 +137,7 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> MadeUpProbes:
 
 
 class Interrupted(Fake):
-    """A second Ctrl-C, which Ray does not catch, after some packs."""
+    """A second Ctrl-C, after some packs."""
 
     def __call__(self, *arguments: Any) -> None:
         super().__call__(*arguments)
@@ -701,10 +703,14 @@ def test_an_interrupted_study_says_how_it_goes_on_and_does(
 ) -> None:
     assert run(monkeypatch, stop(stop_after=packs)) == 130
     out, err = capsys.readouterr()
-    assert f"Stopped after {packs} of 2 trainings; the same command continues." in out
     assert "Traceback" not in out + err
-    assert len(pd.read_csv("studies/tiny/results.csv")) == packs
-    assert runs()[0].info.status == "KILLED"
+    if stop is Fake:
+        assert f"Stopped after {packs} of 2 trainings; the same command continues." in out
+        assert len(pd.read_csv("studies/tiny/results.csv")) == packs
+        assert runs()[0].info.status == "KILLED"
+    else:  # at once means that nothing more is written
+        assert "Interrupted; the same command continues." in err
+        assert not Path("studies/tiny/results.csv").exists()
     rest = Fake()
     assert run(monkeypatch, rest) == 0
     assert rest.trained == [(trial, 0) for trial in range(packs, 2)]
@@ -752,3 +758,64 @@ def test_the_made_up_study_is_one_that_could_be_trained() -> None:
     """Else the refusals above might come from something that is wrong with all of them."""
     for base in (PLANE, IMAGES):
         assert from_resolved(document(base=base)).trials == 2
+
+
+@pytest.mark.usefixtures("plain_report")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_asked_to_stop_is_told_by_the_exit_code(
+    store: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    class Heard(Fake):
+        def __call__(self, *arguments: Any) -> None:
+            super().__call__(*arguments)
+            with arguments[-1].listening():
+                os.kill(os.getpid(), number)
+
+    assert run(monkeypatch, Heard(stop_after=1)) == code
+
+
+@pytest.mark.parametrize("when", ["training", "writing"])
+@pytest.mark.usefixtures("plain_report")
+def test_a_full_disk_ends_the_study_with_one_message_and_the_same_command_goes_on(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], when: str
+) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "studies/tiny/results.csv")
+
+    class Full(Fake):
+        def __call__(self, *arguments: Any) -> None:
+            super().__call__(*arguments)
+            if when == "training":
+                arguments[-1].ask(full)
+
+    def write(*_: Any) -> None:
+        raise full
+
+    with monkeypatch.context() as patch:
+        if when == "writing":
+            patch.setattr("study.table.write", write)
+        assert run(patch, Full(stop_after=1)) == 1
+    assert capsys.readouterr().err.endswith(
+        "studies/tiny cannot be written (No space left on device: studies/tiny/results.csv).\n"
+        "What is recorded is safe; once there is room, the same command continues.\n"
+    )
+    assert run(monkeypatch, Fake()) == 0
+    assert len(pd.read_csv("studies/tiny/results.csv")) == 2
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_data_that_have_changed_are_refused(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    images = np.random.default_rng(0).random((20, 1, 5, 5))
+    data = ["--set", "base.network=mlp", "--set", "base.data={name: array, path: own.npy}"]
+    np.save("own.npy", images)
+    assert run(monkeypatch, Fake(stop_after=1), *data) == 130
+    np.save("own.npy", images + 0.01)
+    assert run(monkeypatch, Fake(), *data) == 2
+    err = capsys.readouterr().err
+    assert "s.yaml: tiny was begun with other data:" in err
+    assert "20 samples, of shape (1, 5, 5) there and here, but other ones" in err
+    np.save("own.npy", images)
+    assert run(monkeypatch, Fake(), *data) == 0

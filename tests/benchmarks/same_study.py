@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,19 @@ class _Content:
     files: set[str]
 
 
-def compared(reference: Path, other: Path, name: str) -> Comparison:
-    """Compares the studies of one name that two working directories hold."""
+def compared(reference: Path, other: Path, name: str, but_for: Collection[str] = ()) -> Comparison:
+    """Compares the studies of one name that two working directories hold.
+
+    Args:
+        reference: One working directory, of the study that the other should be equal to.
+        other: The other.
+        name: Of the study.
+        but_for: Params of its run in MLflow that may differ.
+    """
     wanted, found = _content(reference, name), _content(other, name)
+    for parent in [*wanted.parents.values(), *found.parents.values()]:
+        for param in but_for:
+            del parent["params"][param]
     rows = Counter(_keys(found.table))
     told = {key[:2] for key, run in found.children.items() if run["status"] == "FINISHED"}
     everywhere = {key for key in rows if key in told and key[0] in found.complete}

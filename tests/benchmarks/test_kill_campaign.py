@@ -23,9 +23,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -189,10 +190,12 @@ def write(folder: Path, document: dict[str, Any]) -> None:
     (folder / "s.yaml").write_text(dump_yaml(document))
 
 
-def start(folder: Path, *arguments: str) -> Started:
+def start(
+    folder: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> Started:
     """The command that runs, or continues, the study of a folder."""
     command = [sys.executable, "-m", "study.run", "s.yaml", *arguments]
-    return Started(command, folder, folder / LOG, {"PYTHONPATH": str(ROOT)})
+    return Started(command, folder, folder / LOG, {**environment, "PYTHONPATH": str(ROOT)})
 
 
 def said(folder: Path) -> str:
