@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\..+")
+
 
 @contextmanager
 def replacing(path: str | Path, keep_as: str | Path | None = None) -> Iterator[Path]:
@@ -45,6 +47,13 @@ def leftovers(path: str | Path) -> list[Path]:
     if not path.parent.is_dir():
         return []
     return sorted(each for each in path.parent.iterdir() if name.fullmatch(each.name))
+
+
+def sweep(folder: str | Path) -> None:
+    """Removes what killed processes have left of `replacing`, anywhere below a folder."""
+    for path in Path(folder).rglob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

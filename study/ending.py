@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+from ebm_core.files import sweep
 from study import report, table
 from study.opening import CONCLUDED, OpenStudy
 from study.reporting.answer import summarize
@@ -26,6 +28,8 @@ def conclude(opened: OpenStudy, patient: bool) -> int:
     spec, ledger, folder = opened.spec, opened.ledger, opened.folder
     # the table names MLflow's runs, as far as they are known
     _deliver(opened, patient)
+    if ledger.complete:
+        _tidy(folder)
     frame = table.write(ledger.rows(), folder)
     answer = summarize(frame, spec.parameters)
     page = report.build(spec, frame, folder)
@@ -54,6 +58,14 @@ def conclude(opened: OpenStudy, patient: bool) -> int:
     if failed:
         print(f"{failed} of {len(frame)} trainings failed to run; the report says why.")
     return failed
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what processes that were killed have left; what workers said stays."""
+    sweep(folder)
+    for path in (folder / "trials").glob("*/pack-*"):
+        if path.suffix != ".log":
+            path.unlink()
 
 
 def _deliver(opened: OpenStudy, patient: bool) -> bool:

@@ -22,6 +22,8 @@ from urllib.error import HTTPError
 from urllib.parse import unquote
 from urllib.request import urlopen
 
+from ebm_core.files import replacing
+
 RECORD = "mlflow.json"
 VIEW = "study"
 
@@ -78,10 +80,8 @@ def identity(folder: Path, uri: str, experiment_id: str) -> str:
     known = recorded(folder) or {"study_id": uuid.uuid4().hex}
     record = {**known, "uri": uri, "experiment_id": experiment_id}
     if record != known:
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".{RECORD}.{os.getpid()}"
-        draft.write_text(json.dumps(record, indent=2) + "\n")
-        draft.replace(folder / RECORD)
+        with replacing(folder / RECORD) as draft:
+            draft.write_text(json.dumps(record, indent=2) + "\n")
     return record["study_id"]
 
 

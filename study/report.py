@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ebm_core.errors import ConfigError, Problem
+from ebm_core.files import replacing
 from study.reporting import agreement_text, page
 from study.reporting.agreement import compare
 from study.spec import from_resolved
@@ -108,9 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _replace(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    return temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return path
 
 
 if __name__ == "__main__":

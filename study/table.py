@@ -8,12 +8,12 @@ build the table; rows are made from whatever has the attributes that they need.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebm_core.config import TrainConfig
+from ebm_core.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -223,11 +223,9 @@ def write(rows: Iterable[Mapping[str, Cell]], folder: str | Path) -> pd.DataFram
     """
     table = frame(rows)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for name, save in (("results.csv", table.to_csv), ("results.parquet", table.to_parquet)):
-        temporary = folder / f".{name}.{os.getpid()}"
-        save(temporary, index=False)
-        temporary.replace(folder / name)
+        with replacing(folder / name) as temporary:
+            save(temporary, index=False)
     return table
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from ebm_core.artifacts import write_config, write_figure, write_traces
 from ebm_core.config import make_config
-from ebm_core.files import leftovers, replacing
+from ebm_core.files import leftovers, replacing, sweep
 from ebm_core.pack import Pack, write_pack
 from ebm_core.presets import preset
 
@@ -176,3 +176,14 @@ def test_a_read_only_folder_leaves_what_was_there(
     assert caught.value.errno == errno.EROFS
     assert os.listdir(tmp_path) == [name]
     assert path.read_text() == "before"
+
+
+def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    kept = [tmp_path / "a" / name for name in (".lock", "pack.pt", ".mlflow.json", ".abc.pack.pt")]
+    left = tmp_path / "a" / f".{'0' * 32}.pack.pt"
+    left.parent.mkdir()
+    for path in (*kept, left):
+        path.touch()
+    sweep(tmp_path)
+    assert not left.exists()
+    assert all(path.exists() for path in kept)
