@@ -79,7 +79,9 @@ _RAY_LOST = (
     "actor is dead",
     "actor is temporarily unavailable",
 )
-_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# In the command these are of the study's folder; in a worker they may be of a user's own files.
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
 _STORAGE_WORDS = ("disk is full", "readonly database", "unable to open database")
 # The end of what a worker said.
 _TAIL_LINES = 15
@@ -104,10 +106,16 @@ def recognized(error: BaseException) -> AttemptError | None:
     return None
 
 
-def storage_trouble(error: BaseException) -> str:
-    """What is wrong with the disk, if that is what is behind an error; else empty."""
+def storage_trouble(error: BaseException, forbidden: bool = False) -> str:
+    """What is wrong with the disk, if that is what is behind an error; else empty.
+
+    Args:
+        error: That was raised.
+        forbidden: Whether what may not be written counts, too.
+    """
+    numbers = (*_STORAGE, *_FORBIDDEN) if forbidden else _STORAGE
     for each in behind(error):
-        if isinstance(each, OSError) and each.errno in _STORAGE:
+        if isinstance(each, OSError) and each.errno in numbers:
             where = f": {each.filename}" if each.filename else ""
             return f"{each.strerror or 'cannot be written'}{where}"
         if isinstance(each, sqlite3.Error) and any(word in str(each) for word in _STORAGE_WORDS):

@@ -160,7 +160,7 @@ def run(spec: StudySpec, given: argparse.Namespace) -> int:
         raise  # says itself what is behind it
     # whatever is between a full disk and this line, people need to know which disk
     except Exception as error:
-        if not (trouble := storage_trouble(error)):
+        if not (trouble := storage_trouble(error, forbidden=True)):
             raise
         print(f"{spec.folder} cannot be written ({trouble}).", file=sys.stderr)
         print(f"What is recorded is safe; once there is room, {_again(given)}", file=sys.stderr)

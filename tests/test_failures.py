@@ -66,6 +66,7 @@ def test_what_is_no_fault_of_the_network_is_recognized(
     [
         RuntimeError("shape mismatch"),
         FileNotFoundError(errno.ENOENT, "no such file"),
+        PermissionError(errno.EACCES, "Permission denied", "weights.pt"),
         sqlite3.OperationalError("no such table: trials"),
         KeyError("memory"),
     ],
@@ -73,6 +74,11 @@ def test_what_is_no_fault_of_the_network_is_recognized(
 def test_what_may_be_the_fault_of_the_network_says_it_best_itself(error: Exception) -> None:
     assert recognized(error) is None
     assert storage_trouble(error) == ""
+
+
+def test_to_the_command_what_may_not_be_written_is_trouble() -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied", "studies/s/results.csv")
+    assert storage_trouble(denied, forbidden=True) == "Permission denied: studies/s/results.csv"
 
 
 def test_a_full_database_is_a_full_disk() -> None:
