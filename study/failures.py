@@ -58,7 +58,10 @@ class AttemptError(RuntimeError):
     """Raised by a worker about something that it recognized; the kind comes first."""
 
     def __init__(self, kind: Kind, message: str) -> None:
-        super().__init__(marked(kind, message))
+        super().__init__(kind, message)  # what it is copied from, as Tune does
+
+    def __str__(self) -> str:
+        return marked(*self.args)
 
 
 class StorageError(RuntimeError):

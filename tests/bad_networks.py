@@ -86,21 +86,12 @@ class Hangs(Good):
 
 
 class Killed(Good):
-    """As the kernel kills a process that holds too much memory."""
-
-    def fault(self, u: Tensor) -> Tensor:
-        if self.late:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return u
-
-
-class Exits(Good):
-    """As a library that ends the process, with some last words."""
+    """As the kernel kills a process that holds too much memory, after some words."""
 
     def fault(self, u: Tensor) -> Tensor:
         if self.late:
             print("a library has had enough", flush=True)
-            os._exit(3)
+            os.kill(os.getpid(), signal.SIGKILL)
         return u
 
 
@@ -121,7 +112,7 @@ class GpuMemory(Good):
 
 
 class Crowded(Good):
-    """Has no memory for more than two members; and one of those of the seeds 0 to 3 raises.
+    """Has no memory for more than two members; and that of seed 2, of 0 to 3, raises.
 
     Members are told apart by a weight that nothing depends on, so that it stays as it was drawn.
     """
@@ -143,7 +134,7 @@ class Crowded(Good):
         return u + 0.0 * self.badge
 
     def unlucky(self, badge: float) -> bool:
-        return badge > 0.9
+        return badge < 0.1
 
 
 class Calm(Crowded):

@@ -30,7 +30,7 @@ class Comparison:
 
     Attributes:
         trainings: That it should have.
-        lost: How many of these are missing in the table, or are not finished in MLflow or Optuna.
+        lost: How many of these are missing in the table, or have not ended in MLflow or Optuna.
         doubled: Rows, runs and points of curves that are there twice.
         differences: Everything else that is not the same, a line each.
     """
@@ -54,7 +54,7 @@ class _Content:
     parents: dict[Any, Any]
     children: dict[Any, Any]
     proposals: dict[Any, Any]
-    complete: set[int]
+    ended: set[int]
     files: set[str]
 
 
@@ -73,7 +73,7 @@ def compared(reference: Path, other: Path, name: str, but_for: Collection[str] =
             del parent["params"][param]
     rows = Counter(_keys(found.table))
     told = {key[:2] for key, run in found.children.items() if run["status"] == "FINISHED"}
-    everywhere = {key for key in rows if key in told and key[0] in found.complete}
+    everywhere = {key for key in rows if key in told and key[0] in found.ended}
     doubled = sum(count - 1 for count in rows.values())
     doubled += sum(key[-1] > 0 for key in [*found.children, *found.parents])
     doubled += sum(_repeats(child) for child in found.children.values())
@@ -93,7 +93,7 @@ def _content(folder: Path, name: str) -> _Content:
         parents=parents,
         children=children,
         proposals={each.number: (each.state.name, each.params, each.values) for each in trials},
-        complete={each.number for each in trials if each.state.name == "COMPLETE"},
+        ended={each.number for each in trials if each.state.is_finished()},
         files={str(path.relative_to(folder)) for path in folder.rglob("*") if _kept(path)},
     )
 

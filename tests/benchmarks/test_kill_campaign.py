@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -126,9 +127,9 @@ class Disturbed:
         self._note(logs)
         self._watchers.append(_Watcher(run))
 
-    def kill_worker(self, run: Started, rng: random.Random) -> None:
-        """Kills one of Ray's workers, if there is one."""
-        workers = run.workers()
+    def kill_worker(self, run: Started, rng: random.Random, at_work: bool = False) -> None:
+        """Kills one of Ray's workers, or of those at work, if there is one."""
+        workers = {number: log for number, log in run.workers().items() if log or not at_work}
         if not workers:
             return
         number = rng.choice(sorted(workers))
@@ -290,6 +291,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(line(given.what, given.members, disturbed.tally, found, wall))
     print(*found.differences, sep="\n")
     return 0 if found.same else 1
+
+
+# -- the short form ------------------------------------------------------------------------------
+
+# What has just been written at moments that matter
+SAVED, JUDGED, TABLE = "trials/*/pack-*.pt", "trials/*/seed-0/traces.npz", "results.csv"
+
+
+def written(run: Started, folder: Path, pattern: str) -> None:
+    """Waits until a file is new, or newer than it was."""
+
+    def there() -> set[tuple[Path, int]]:
+        found = set()
+        for path in folder.glob(pattern):
+            with suppress(FileNotFoundError):
+                found.add((path, path.stat().st_mtime_ns))
+        return found
+
+    before, end = there(), time.monotonic() + PATIENCE_SECONDS
+    while there() <= before:
+        assert run.wait(0.01) is None, "the command ended before that"
+        assert time.monotonic() < end, "that did not happen in time"
+
+
+def test_a_killed_driver_costs_no_more_than_work(tmp_path: Path) -> None:
+    document = study(members=4, trials=6, updates=400)
+    pace, _ = undisturbed(tmp_path / "undisturbed", document)
+    disturbed = Disturbed(tmp_path / "disturbed", document, pace)
+    for moment in (SAVED, JUDGED, TABLE):
+        run = start(disturbed.folder, "--no-progress")
+        written(run, disturbed.study, moment)
+        disturbed.kill_driver(run)
+    disturbed.finish(start(disturbed.folder, "--no-progress"))
+    assert (disturbed.tally.kills, disturbed.tally.at_work) == (3, 2)
+    assert compared(tmp_path / "undisturbed", tmp_path / "disturbed", NAME) == Comparison(6, 0, 0)
+
+
+def test_a_killed_worker_costs_no_more_than_work(tmp_path: Path) -> None:
+    document = study(members=1, trials=4, updates=400)
+    pace, _ = undisturbed(tmp_path / "undisturbed", document)
+    disturbed = Disturbed(tmp_path / "disturbed", document, pace)
+    run = start(disturbed.folder, "--no-progress")
+    written(run, disturbed.study, SAVED)
+    disturbed.kill_worker(run, random.Random(0), at_work=True)
+    disturbed.finish(run)
+    assert (disturbed.tally.kills, disturbed.tally.at_work) == (1, 1)
+    found = compared(tmp_path / "undisturbed", tmp_path / "disturbed", NAME)
+    assert found == Comparison(4, 0, 0)
+    # what one study holds is not what another holds
+    (tmp_path / "undisturbed/studies" / NAME / "trials/0003/seed-0/traces.npz").unlink()
+    assert compared(tmp_path / "undisturbed", tmp_path / "disturbed", NAME) != found
 
 
 if __name__ == "__main__":
