@@ -64,7 +64,8 @@ def prepare(
         ProbeError: If packs cannot be tried out.
     """
     side_by_side = wanted.plan(trainings).workers
-    if spec.resources.gpus_per_trial > torch.cuda.device_count():
+    elsewhere = spec.resources.address != "local"
+    if elsewhere and spec.resources.gpus_per_trial > torch.cuda.device_count():
         raise ProbeError("the GPUs of the cluster are on other machines")
     with Probes(side_by_side, spec.resources.gpus_per_trial) as probes:
         survey = Survey(spec, probes, tell)

@@ -155,8 +155,7 @@ def test_a_pack_leaves_an_adaptive_method_eight_rounds_and_others_one(
 ) -> None:
     parameters: dict[str, Any] = {"epsilon": {"distribution": "uniform", "min": 0.1, "max": 0.2}}
     if method == "grid":
-        values = [0.1 + i / 10_000 for i in range(640)]
-        parameters["epsilon"] = {"distribution": "grid", "values": values}
+        parameters["epsilon"]["points"] = 640
     spec = from_resolved(document(method=method, parameters=parameters, trials=trials, seeds=2))
     assert most_members(spec, workers, 2 * trials) == members
 
