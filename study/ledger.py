@@ -16,20 +16,18 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ebm_core.errors import ConfigError
 from ebm_core.fingerprint import difference
 from study import space, table
+from study.assignment import Unit
+from study.differences import differences
 from study.failures import Kind, Next
-from study.job import Unit
 from study.packs import Packs
 from study.pruners import make_pruner
 from study.samplers import fixed_points, make_sampler
-from study.spec import StudySpec, from_resolved
+from study.spec import StudySpec
 from study.table import Row
 
 FILE = "optuna.db"
-# May differ when a study goes on: they change neither what is asked nor what was answered.
-MAY_CHANGE = ("trials", "resources")
 # Seconds that a writer waits for another, such as a dashboard.
 _BUSY_SECONDS = 60
 
@@ -81,7 +79,7 @@ class Ledger:
     def _check_spec(self) -> None:
         resolved = self.spec.resolved()
         stored = self.study.user_attrs.get("study")
-        if stored is not None and (found := differences(_completed(stored), resolved)):
+        if stored is not None and (found := differences(stored, resolved)):
             raise LedgerError(
                 f"{self.spec.name} was begun with another study file:\n"
                 + "\n".join(f"  {line}" for line in found)
@@ -333,31 +331,7 @@ def _run_key(trial: int, seed: int) -> str:
     return f"mlflow_run.{trial}.{seed}"
 
 
-def _completed(stored: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A stored study with the keys that have come since; what is no study any more stays."""
-    try:
-        return from_resolved(stored).resolved()
-    except ConfigError:
-        return stored
-
-
 def mean_of(rows: Iterable[Mapping[str, Any]], name: str) -> float | None:
     """Mean of a number over the seeds that have it; a diverged one counts 0 in the score."""
     values = [value for row in rows if (value := table.number(row, name)) is not None]
     return fmean(values) if values else None
-
-
-def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What differs between two study documents, one line each, but for what may change."""
-    lines = []
-    for key in dict.fromkeys([*stored, *wanted]):
-        if key in MAY_CHANGE or stored.get(key) == wanted.get(key):
-            continue
-        old, new = stored.get(key), wanted.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            for name in dict.fromkeys([*old, *new]):
-                if old.get(name) != new.get(name):
-                    lines.append(f"{key}.{name}: {old.get(name)!r} there, {new.get(name)!r} here")
-        else:
-            lines.append(f"{key}: {old!r} there, {new!r} here")
-    return lines

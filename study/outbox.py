@@ -20,7 +20,7 @@ from ebm_core.files import leftovers, replacing
 from study.curves import now
 
 if TYPE_CHECKING:
-    from study.job import Unit
+    from study.assignment import Unit
 
 FOLDER = "outbox"
 CLOSING = "study.json"

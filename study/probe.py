@@ -24,7 +24,8 @@ from ebm_core.config import TrainConfig, make_config
 from ebm_core.device import resolve_device
 from ebm_core.result import RunResult
 from ebm_core.trainer import Trainer
-from study.job import Assignment, evaluated
+from study.assignment import Assignment
+from study.job import evaluated
 
 # How long updates are timed, and in how many parts, of which the median counts.
 PROBE_SECONDS = 0.35

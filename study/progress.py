@@ -15,7 +15,8 @@ from rich.live import Live
 from rich.text import Text
 
 from study import table
-from study.job import Point, Unit
+from study.assignment import Unit
+from study.job import Point
 from study.ledger import Ledger
 from study.plan import Plan
 from study.space import searched

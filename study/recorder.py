@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from study.job import PackFiles, Point, Unit
+from study.assignment import PackFiles, Unit
+from study.job import Point
 from study.ledger import Ledger
 from study.outbox import Key, Outbox
 from study.progress import label

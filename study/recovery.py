@@ -12,8 +12,8 @@ from ebm_core.config import make_config
 from ebm_core.errors import CheckpointError
 from ebm_core.files import replacing
 from ebm_core.snapshot import part
+from study.assignment import PackFiles, Unit
 from study.failures import Failure, Kind, Next, StorageError
-from study.job import PackFiles, Unit
 from study.ledger import Ledger
 from study.stopping import Stopping
 from study.table import Row, failed_row

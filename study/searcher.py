@@ -12,8 +12,9 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from study import permit
+from study.assignment import Assignment, PackFiles, Unit
 from study.failures import Failure, told
-from study.job import Assignment, PackFiles, Point, Unit
+from study.job import Point
 from study.ledger import Ledger
 from study.recovery import Recovery
 from study.stopping import Stopping

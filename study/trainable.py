@@ -10,8 +10,9 @@ from ray import tune
 from ebm_core import checkpoint
 from ebm_core.config import make_config
 from ebm_core.trainer import Trainer
+from study.assignment import Assignment, PackFiles
 from study.failures import recognized
-from study.job import Assignment, Job, PackFiles
+from study.job import Job
 from study.schema.base import expand
 from study.table import CAUSE, TEXT_COLUMNS, row
 from study.watchdog import Watchdog

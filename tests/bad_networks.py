@@ -13,13 +13,12 @@ import time
 import torch
 from torch import Tensor, nn
 
-# Calls before a fault shows; nine or so make an update of `LATE_STEPS` Langevin steps, so that it
-# is about the 50th.
-LATE, LATE_STEPS = 300, 4
-
 
 class Good(nn.Module):
     """A small network without a fault; the others are the same with one."""
+
+    # Calls before the fault shows: one member of four Langevin steps makes about 50 updates.
+    LATE = 300
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +36,7 @@ class Good(nn.Module):
     @property
     def late(self) -> bool:
         """Whether it is time for the fault."""
-        return self.calls > LATE
+        return self.calls > self.LATE
 
 
 class AlsoGood(Good):
@@ -118,6 +117,8 @@ class Crowded(Good):
     """
 
     MOST = 2
+    # early, or the retries together would come to the end
+    LATE = 120
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ from urllib.request import urlopen
 
 from tiny_study import outcome, unit
 
-from study.job import Unit
+from study.assignment import Unit
 from study.outbox import Outbox
 
 NAMES = ("d", "r", "gamma")

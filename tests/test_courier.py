@@ -23,8 +23,8 @@ from outage import (
     trainings,
 )
 
+from study.assignment import Unit
 from study.courier import STRIKES, TRIES, Courier
-from study.job import Unit
 from study.mlflow_store import connect
 from study.outbox import FOLDER, Key, Outbox
 from study.tracking import Tracker

@@ -18,7 +18,7 @@ from ray.tune.schedulers import TrialScheduler
 from tiny_study import PLANE, assignment, document, unit
 
 from ebm_core.document import dump_yaml
-from study.job import Unit
+from study.assignment import Unit
 from study.scheduler import PruningScheduler
 
 REPOSITORY = Path(__file__).parents[1]

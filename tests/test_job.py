@@ -20,7 +20,8 @@ from ebm_core.document import read_document
 from ebm_core.matched import MatchedGradient
 from ebm_core.pack import read_pack
 from ebm_core.trainer import Trainer
-from study.job import CURVE_POINTS, Assignment, Curve, Job, Point, Unit
+from study.assignment import Assignment, Unit
+from study.job import CURVE_POINTS, Curve, Job, Point
 from study.table import (
     CAUSE,
     CHECK_COLUMNS,

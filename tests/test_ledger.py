@@ -9,8 +9,8 @@ import pytest
 from optuna.trial import TrialState
 from study_file import load, study_file  # noqa: F401
 
+from study.assignment import Unit
 from study.failures import Kind, Next
-from study.job import Unit
 from study.ledger import Ledger, LedgerError, mean_of
 from study.samplers import fixed_points, startup_trials
 from study.spec import StudySpec

@@ -13,7 +13,7 @@ from tiny_study import document
 
 from ebm_core.config import make_config
 from study import progress
-from study.job import Unit
+from study.assignment import Unit
 from study.ledger import Ledger
 from study.plan import Plan
 from study.progress import Progress, counted, duration, label

@@ -10,7 +10,7 @@ import pytest
 from study_file import load, study_file  # noqa: F401
 
 from ebm_core.config import make_config
-from study.job import PackFiles, Unit
+from study.assignment import PackFiles, Unit
 from study.ledger import Ledger
 from study.outbox import Key, Outbox
 from study.recorder import Recorder

@@ -26,7 +26,7 @@ from tiny_study import IMAGES, PLANE, document
 from ebm_core.config import make_config
 from ebm_core.document import dump_yaml, parse_yaml
 from study import estimate, launch, mlflow_store, report
-from study.job import Unit
+from study.assignment import Unit
 from study.ledger import Ledger
 from study.lock import hold
 from study.plan import Plan

@@ -13,8 +13,9 @@ import pytest
 from ray.tune.search import Searcher
 
 from ebm_core import preset
+from study.assignment import Assignment, PackFiles, Unit
 from study.failures import Failure, Kind
-from study.job import Assignment, PackFiles, Point, Unit
+from study.job import Point
 from study.permit import Standing, standing
 from study.searcher import StudySearcher, TrialEvents
 from study.stopping import Stopping

@@ -13,7 +13,7 @@ import torch
 
 from ebm_core.config import make_config
 from ebm_core.errors import CheckpointError, ConfigError
-from study.job import Assignment, Unit
+from study.assignment import Assignment, Unit
 from study.launch import _ENVIRONMENT
 from study.schema.base import expand
 from study.table import CHECK_COLUMNS, NUMERIC_COLUMNS, PLANE_COLUMNS, TEXT_COLUMNS

@@ -57,7 +57,7 @@ ALONE: dict[str, Any] = {
 TOGETHER: dict[str, Any] = {
     **ALONE,
     "name": "together",
-    "base": {**BASE, "network": "bad_networks:Crowded", "checkpoint_interval": 5},
+    "base": {**BASE, "network": "bad_networks:Crowded", "checkpoint_interval": 2},
     "parameters": {"epsilon": {"distribution": "grid", "values": [0.1]}},
     "seeds": 4,
     "resources": {"retries": 1, "members_per_trial": 4, "cpus_per_trial": 1},
@@ -122,6 +122,14 @@ def run_study(folder: Path, document: dict[str, Any], *arguments: str) -> Done:
         check=False,
     )
     return Done(folder, document["name"], done.returncode, done.stdout + done.stderr)
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """A study's training sets torch's threads; they are set back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -250,10 +258,8 @@ def test_the_others_of_its_pack_are_what_they_are_without_it(together: Done) -> 
 def test_memory_that_a_network_lacks_is_told_as_that(
     name: str, message: str, tmp_path: Path
 ) -> None:
-    before = torch.get_num_threads()
     work = assignment(tmp_path, unit(base=BASE, network=f"bad_networks:{name}"))
     training = EBMTrainable(config={"assignment": work.plain()})
     with pytest.raises(AttemptError, match=message):
         while not training.train()["done"]:
             pass
-    torch.set_num_threads(before)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ebm_core.config import make_config
-from study.job import Assignment, Unit
+from study.assignment import Assignment, Unit
 from study.table import CAUSE, COLUMNS, Row
 
 PLANE: dict[str, Any] = {
