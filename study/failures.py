@@ -118,6 +118,8 @@ def storage_trouble(error: BaseException, forbidden: bool = False) -> str:
     """
     numbers = (*_STORAGE, *_FORBIDDEN) if forbidden else _STORAGE
     for each in behind(error):
+        if isinstance(each, StorageError):
+            return str(each)
         if isinstance(each, OSError) and each.errno in numbers:
             where = f": {each.filename}" if each.filename else ""
             return f"{each.strerror or 'cannot be written'}{where}"

@@ -48,7 +48,7 @@ ALONE: dict[str, Any] = {
     "long_run": {"steps": 0},
     "resources": {
         "retries": 0,
-        "seconds_per_trial": 30,
+        "seconds_per_trial": 40,
         "gigabytes_per_trial": 1.8,
         "members_per_trial": 1,
         "cpus_per_trial": 1,
@@ -64,7 +64,7 @@ TOGETHER: dict[str, Any] = {
 }
 # What is said of each that fails to run, in its last line
 CAUSES = {
-    1: "not done after 30 s",
+    1: "not done after 40 s",
     2: "ValueError: a layer that is not there",
     4: "EnergyError: GivesOneTooFew gave shape (11,) for 12 samples, not (12,)",
     6: "GB, over its 1.8 GB",
@@ -173,7 +173,7 @@ def test_each_is_in_optuna_as_what_it_is(alone: Done) -> None:
         assert trial.user_attrs["status"] == row["status"]
         assert trial.user_attrs["cause"] == row["cause"]
     # Optuna has no other state for a trial without a value
-    without = {number for number in CAUSES} | {5}
+    without = {*CAUSES, 5}
     assert {each.number for each in trials if each.state.name == "FAIL"} == without
     assert {each.number for each in trials if each.state.name == "COMPLETE"} == {0, 3, 8}
 
@@ -248,6 +248,11 @@ def test_the_others_of_its_pack_are_what_they_are_without_it(together: Done) -> 
         assert together.trace(0, seed, "r").tobytes() == trainer.r(seed).tobytes()
 
 
+def finish(training: EBMTrainable) -> None:
+    while not training.train()["done"]:
+        pass
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -261,5 +266,4 @@ def test_memory_that_a_network_lacks_is_told_as_that(
     work = assignment(tmp_path, unit(base=BASE, network=f"bad_networks:{name}"))
     training = EBMTrainable(config={"assignment": work.plain()})
     with pytest.raises(AttemptError, match=message):
-        while not training.train()["done"]:
-            pass
+        finish(training)

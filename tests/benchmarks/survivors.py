@@ -82,8 +82,12 @@ class Started:
 
     def workers(self) -> dict[int, Path | None]:
         """Ray's workers, and where each now writes what it says: the log of a pack it trains."""
-        titles = self.processes()
-        return {number: _output(number) for number in titles if titles[number].startswith("ray::")}
+        # agents belong to the node, which does not go on without them
+        return {
+            number: _output(number)
+            for number, title in self.processes().items()
+            if title.startswith("ray::") and "Agent" not in title
+        }
 
     def outlived(self, most: float) -> float:
         """Waits until no process is left; returns after how many seconds that is so.
