@@ -64,6 +64,10 @@ class AttemptError(RuntimeError):
         return marked(*self.args)
 
 
+class RayError(RuntimeError):
+    """Ray could not be started."""
+
+
 class StorageError(RuntimeError):
     """The disk of a study is full or cannot be written."""
 

@@ -48,7 +48,9 @@ def descendants(ancestors: set[Process]) -> set[Process]:
     """These processes, as far as they live, and all that were started below them."""
     living = dict(_living())
     found = {each for each in ancestors if each in living}
-    numbers = {number for number, _ in ancestors}
+    # numbers are used again: children of a stranger are no concern of ours
+    strangers = {number for number, _ in living.keys() - ancestors}
+    numbers = {number for number, _ in ancestors} - strangers
     grown = True
     while grown:
         below = {each for each, parent in living.items() if parent in numbers}

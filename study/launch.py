@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebm_core.errors import ConfigError, Problem
+from study.failures import RayError, behind
 from study.guardian import guarded
 from study.ledger import Ledger
 from study.plan import Plan, Room
@@ -38,6 +40,7 @@ _ENVIRONMENT = {
 }
 # Tune's own record of a run, on the storage that all machines see; of no use afterwards.
 _SCRATCH = ".tune"
+_KNOCK_SECONDS = 10.0
 
 
 @contextmanager
@@ -55,14 +58,15 @@ def joined(spec: StudySpec) -> Iterator[Room | None]:
     if address == "local":
         yield None
         return
-    with _environment():
+    with _environment(), _credentials():
         import ray
 
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         # Ray raises many kinds, from a wrong port to a wrong token
         except Exception as error:
-            said = " ".join(str(error).split()) or type(error).__name__
+            said = _reason(error)
             rule = f"no Ray cluster can be joined there ({said[:300]})"
             raise ConfigError([Problem("resources.address", rule, address)]) from error
         try:
@@ -70,6 +74,38 @@ def joined(spec: StudySpec) -> Iterator[Room | None]:
             yield Room(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
         finally:
             ray.shutdown()  # leaves the cluster as it was
+
+
+@contextmanager
+def _credentials() -> Iterator[None]:
+    """Has Ray show its token, where there is one; it does so of itself only to its own cluster."""
+    token = Path.home() / ".ray" / "auth_token"
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    # it would try a token that is refused 20 times, a second each
+    wanted = {"RAY_NUM_REDIS_GET_RETRIES": "3"}
+    if given or token.exists():
+        wanted["RAY_AUTH_MODE"] = "token"
+    new = {key: value for key, value in wanted.items() if key not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for key in new:
+            os.environ.pop(key, None)
+
+
+def _knock(address: str) -> None:
+    """One connection to a cluster, which says at once that there is none; Ray tries for long."""
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+
+
+def _reason(error: Exception) -> str:
+    """Why a cluster cannot be joined; a token that is refused is behind Ray's own error."""
+    if "InvalidAuthToken" in "".join(str(each) for each in behind(error)):
+        return "it does not accept the token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, as there"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def run_trainings(
@@ -94,9 +130,13 @@ def run_trainings(
     """
     with _ray(spec, plan), stopping.listening():
         try:
-            # what is overdue ends with Ray, or goes on until it looks at its permit
-            with suppress(OverdueError):
-                _tune(spec, ledger, folder, plan, listeners, stopping)
+            _tune(spec, ledger, folder, plan, listeners, stopping)
+        except OverdueError:
+            pass  # ends with Ray, or goes on until it looks at its permit
+        except Exception:
+            # on a full disk Tune fails over its own files, too, and says less
+            if stopping.error is None:
+                raise
         finally:
             shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
 
@@ -110,13 +150,18 @@ def _ray(spec: StudySpec, plan: Plan) -> Iterator[None]:
     with _environment(), guarded():
         import ray
 
-        ray.init(
-            address="local",
-            num_cpus=plan.workers * plan.threads,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=plan.workers * plan.threads,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+        # Ray gives itself half a minute, and says in many ways that it was not enough
+        except Exception as error:
+            ray.shutdown()
+            raise RayError(_reason(error)) from error
         try:
             yield
         finally:
@@ -149,8 +194,8 @@ def _tune(
     if hasattr(worker, "print_to_stdstream"):
         # of workers that were lost; listeners tell that, and what follows
         worker.print_to_stdstream = lambda *_, **__: None
-    # at the end it would name trials that failed or were interrupted by names of its own
-    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
+    # it names trials by names of its own, and complains of a full disk for itself
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
     from study.recovery import Recovery
     from study.scheduler import PruningScheduler

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import socket
 import sqlite3
 import tempfile
@@ -24,6 +25,8 @@ from urllib.request import urlopen
 
 from ebm_core.files import replacing
 
+# A database in the making, named after the machine and the process that makes it.
+_DRAFT = f".mlflow-{socket.gethostname()}-"
 RECORD = "mlflow.json"
 VIEW = "study"
 
@@ -231,7 +234,8 @@ def _create(path: Path, artifacts: Path | None) -> None:
     with _known_warnings():
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    with tempfile.TemporaryDirectory(prefix=".mlflow-", dir=path.parent) as folder:
+    _remove_abandoned(path.parent)
+    with tempfile.TemporaryDirectory(prefix=f"{_DRAFT}{os.getpid()}-", dir=path.parent) as folder:
         draft = Path(folder) / "draft.db"
         store = SqlAlchemyStore(f"sqlite:///{_quoted(str(draft))}", str(artifacts))
         store.engine.dispose()
@@ -243,6 +247,24 @@ def _create(path: Path, artifacts: Path | None) -> None:
             # A file system without hard links
             if not path.exists():
                 draft.replace(path)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes drafts whose makers were killed on this machine."""
+    for draft in folder.glob(f"{_DRAFT}*"):
+        maker = draft.name.removeprefix(_DRAFT).partition("-")[0]
+        if maker.isdecimal() and not _lives(int(maker)):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True
 
 
 def _knock(uri: str) -> None:

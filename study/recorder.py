@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from ebm_core.files import sweep
 from study.assignment import PackFiles, Unit
 from study.job import Point
 from study.ledger import Ledger
@@ -76,6 +77,8 @@ class Recorder:
         self.started(units)
         for unit, row in zip(units, rows, strict=True):
             if unit.key not in self._recorded:
+                # of attempts that were killed as they wrote; MLflow is to have none of it
+                sweep(self._folder / unit.folder)
                 self._outbox.sync(unit)
                 self._ledger.record(unit, row)
                 self._recorded.add(unit.key)

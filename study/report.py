@@ -27,6 +27,8 @@ from study.table import CAUSE, COLUMNS, TEXT_COLUMNS
 if TYPE_CHECKING:
     from study.spec import StudySpec
 
+_LEDGER = "optuna.db"
+
 
 def build(spec: StudySpec, frame: pd.DataFrame, folder: str | Path) -> Path:
     """Writes ``report.html`` and ``overview.png`` into the folder of a study.
@@ -64,7 +66,10 @@ def read_study(folder: str | Path) -> tuple[StudySpec, pd.DataFrame]:
         ConfigError: If one of them is missing or is not what a study leaves.
     """
     stored, results = Path(folder) / "study.json", Path(folder) / "results.csv"
-    missing = [path.name for path in (stored, results) if not path.is_file()]
+    # a table that was not written, as where the disk was full, is in the ledger
+    kept = (Path(folder) / _LEDGER).is_file()
+    needed = (stored,) if kept else (stored, results)
+    missing = [path.name for path in needed if not path.is_file()]
     if missing:
         rule = f"must be the folder of a study, but has no {' and no '.join(missing)}"
         raise ConfigError([Problem("", rule, str(folder))])
@@ -74,6 +79,8 @@ def read_study(folder: str | Path) -> tuple[StudySpec, pd.DataFrame]:
         raise ConfigError([Problem("", "must be JSON", str(error))], str(stored)) from None
     except ConfigError as error:
         raise ConfigError(error.problems, str(stored)) from None
+    if not results.is_file():
+        _write_table(spec, Path(folder))
     try:
         frame = pd.read_csv(results, dtype=dict.fromkeys((*TEXT_COLUMNS, CAUSE), "string"))
     except ValueError as error:
@@ -105,6 +112,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print(*agreement_text.lines(compare(frame, spec.parameters)), f"Report: {written}", sep="\n")
     return 0
+
+
+def _write_table(spec: StudySpec, folder: Path) -> None:
+    from study import table
+    from study.ledger import Ledger
+    from study.lock import LockedError, hold
+
+    try:
+        with hold(folder):
+            table.write(Ledger(spec, folder).rows(), folder)
+    except LockedError as error:
+        raise ConfigError([Problem("", str(error))]) from error
 
 
 def _replace(path: Path, content: bytes) -> Path:

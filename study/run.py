@@ -141,7 +141,7 @@ def _unknown(error: Exception) -> str:
 
 def run(spec: StudySpec, given: argparse.Namespace) -> int:
     """Trains what is left of a study, and writes what it leaves."""
-    from study.failures import storage_trouble
+    from study.failures import RayError, storage_trouble
     from study.ledger import LedgerError
     from study.lock import LockedError
     from study.mlflow_store import TrackingError
@@ -158,6 +158,9 @@ def run(spec: StudySpec, given: argparse.Namespace) -> int:
         return REFUSED
     except ConfigError:
         raise  # says itself what is behind it
+    except RayError as error:
+        print(f"Ray could not be started ({error}); {_again(given)}", file=sys.stderr)
+        return FAILED
     # whatever is between a full disk and this line, people need to know which disk
     except Exception as error:
         if not (trouble := storage_trouble(error, forbidden=True)):
@@ -224,8 +227,8 @@ def _planned(
     begun_with = plans.kept(ledger.study.user_attrs, asked, left)
     wanted = asked.settled(begun_with) if begun_with else asked
     plan, seconds = wanted.plan(left), None
-    # the time is for those who look on; what is to be chosen is needed by all
-    if not (wanted.fixed and given.no_progress):
+    # the time is for those who look on and have not been told; what is to be chosen, for all
+    if not wanted.fixed or not (given.no_progress or ledger.recorded):
         try:
             plan, cost = prepare(spec, wanted, left, progress.measuring)
             seconds = cost.study_seconds

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ from study import permit
 # Workers that were asked to stop are waited for this long: what they have not saved is no more
 # than they had to do since their last checkpoint.
 PATIENCE_SECONDS = 8.0
+# And so long until the process ends, if even that does not work.
+_GRACE_SECONDS = 7.0
 # Whoever sends one of these wants what Ctrl-C wants: a queue that needs the machine back, a
 # terminal that is closed.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -37,6 +41,9 @@ class Stopping:
         self.error: BaseException | None = None
         self._permits: set[Path] = set()
         self._since: float | None = None
+        # a signal to the whole group may have ended Ray, too, which this process then waits for
+        self._last = threading.Timer(PATIENCE_SECONDS + _GRACE_SECONDS, self._insist)
+        self._last.daemon = True
 
     @property
     def asked(self) -> bool:
@@ -69,6 +76,12 @@ class Stopping:
         if self._since is not None and time.monotonic() - self._since > PATIENCE_SECONDS:
             raise OverdueError("workers did not stop in time")
 
+    def _insist(self) -> None:
+        """Ends the process: whatever it waits for, Ray foremost, does not come."""
+        sys.stderr.write("Stopped at once; the same command continues.\n")
+        sys.stderr.flush()
+        os._exit(128 + (self.signal or signal.SIGTERM))
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Takes the first signal to end as a wish, and the second as an order."""
@@ -79,6 +92,7 @@ class Stopping:
         try:
             yield
         finally:
+            self._last.cancel()
             for each, handler in before.items():
                 signal.signal(each, handler)
 
@@ -86,4 +100,5 @@ class Stopping:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
+        self._last.start()
         self.ask()

@@ -15,7 +15,7 @@ from fake_study import EPSILON, digits_frame, frame_of, mixed_frame, row, spec_o
 from PIL import Image
 
 from study import table
-from study.report import build, main
+from study.report import build, main, read_study
 from study.reporting import page
 from study.reporting.agreement import compare
 from study.reporting.answer import summarize
@@ -380,3 +380,21 @@ def test_long_lists_of_mistaken_verdicts_are_cut(monkeypatch: pytest.MonkeyPatch
     assert content is not None
     assert [each["trial"] for each in content["wrong"]] == list(found.wrong["trial"][:3])
     assert content["more"] == len(found.wrong) - 3 > 0
+
+
+def test_a_table_that_was_not_written_comes_from_the_ledger(tmp_path: Path) -> None:
+    from tiny_study import outcome
+
+    from study.ledger import Ledger
+
+    spec = spec_of(name="sweep", trials=2)
+    folder = tmp_path / "sweep"
+    ledger = Ledger(spec, folder)
+    for _ in range(2):
+        (unit,) = ledger.next_pack(1)
+        ledger.record(unit, outcome(unit, convergence_margin=0.4))
+    (folder / "study.json").write_text(json.dumps(spec.resolved()))
+    found, frame = read_study(folder)
+    assert found == spec
+    assert frame["convergence_margin"].tolist() == [0.4, 0.4]
+    assert (folder / "results.csv").is_file()
