@@ -5,12 +5,12 @@ It ends the process: what hangs or leaks does not listen, and a new process has 
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import resource
 import sys
 import threading
 import time
+import traceback
 from types import TracebackType
 
 from study.failures import Kind, marked
@@ -63,11 +63,17 @@ class Watchdog:
         while not self._over.wait(_INTERVAL_SECONDS):
             if self._seconds is not None and time.monotonic() - began > self._seconds:
                 # where it hangs is what one wants to know
-                faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
+                os.write(2, "".join(_working()).encode())
                 _end(Kind.TIMEOUT, f"not done after {self._seconds:g} s")
             if self._gigabytes is not None and resident_bytes() > self._gigabytes * 1e9:
                 limit = f"{resident_bytes() / 1e9:.2f} GB, over its {self._gigabytes:g} GB"
                 _end(Kind.MEMORY, f"out of memory: the worker holds {limit}")
+
+
+def _working() -> list[str]:
+    """Where the work is, its innermost line last."""
+    main = sys._current_frames().get(threading.main_thread().ident or 0)
+    return traceback.format_stack(main) if main is not None else []
 
 
 def _end(kind: Kind, message: str) -> None:
