@@ -130,11 +130,14 @@ class TrialEvents(Unsaved, tune.Callback):
         units = units_of(trial)
         update, curves = result["update"], result["curves"]
         self._tell(lambda listener: listener.progressed(units, update, curves))
+        # Tune keeps the last result of every trial
+        result["curves"] = []
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         # Tune calls a trial complete, too, that was stopped half-way
         if rows := trial.last_result.get("rows"):
             self._tell(lambda listener: listener.ended(units_of(trial), rows))
+            trial.last_result["rows"] = []
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         if not self._stopping.asked:
