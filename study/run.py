@@ -227,8 +227,8 @@ def _planned(
     begun_with = plans.kept(ledger.study.user_attrs, asked, left)
     wanted = asked.settled(begun_with) if begun_with else asked
     plan, seconds = wanted.plan(left), None
-    # the time is for those who look on and have not been told; what is to be chosen, for all
-    if not wanted.fixed or not (given.no_progress or ledger.recorded):
+    # the time is for those who look on; what is to be chosen is needed by all
+    if not (wanted.fixed and given.no_progress):
         try:
             plan, cost = prepare(spec, wanted, left, progress.measuring)
             seconds = cost.study_seconds
