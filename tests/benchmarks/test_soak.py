@@ -244,6 +244,8 @@ def served(folder: Path) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
+        if server.stdout is not None:
+            server.stdout.close()
 
 
 def page_seconds(folder: Path, repeats: int = 5) -> tuple[list[float], int, int]:
