@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +58,7 @@ def joined(spec: StudySpec) -> Iterator[Room | None]:
     if address == "local":
         yield None
         return
-    with _environment(), _credentials():
+    with _environment({**_ENVIRONMENT, **_credentials()}):
         import ray
 
         try:
@@ -76,22 +76,13 @@ def joined(spec: StudySpec) -> Iterator[Room | None]:
             ray.shutdown()  # leaves the cluster as it was
 
 
-@contextmanager
-def _credentials() -> Iterator[None]:
+def _credentials() -> dict[str, str]:
     """Has Ray show its token, where there is one; it does so of itself only to its own cluster."""
     token = Path.home() / ".ray" / "auth_token"
     given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     # it would try a token that is refused 20 times, a second each
-    wanted = {"RAY_NUM_REDIS_GET_RETRIES": "3"}
-    if given or token.exists():
-        wanted["RAY_AUTH_MODE"] = "token"
-    new = {key: value for key, value in wanted.items() if key not in os.environ}
-    os.environ.update(new)
-    try:
-        yield
-    finally:
-        for key in new:
-            os.environ.pop(key, None)
+    mode = {"RAY_AUTH_MODE": "token"} if given or token.exists() else {}
+    return {"RAY_NUM_REDIS_GET_RETRIES": "3", **mode}
 
 
 def _knock(address: str) -> None:
@@ -147,7 +138,7 @@ def _ray(spec: StudySpec, plan: Plan) -> Iterator[None]:
     if spec.resources.address != "local":
         yield
         return
-    with _environment(), guarded():
+    with _environment(_ENVIRONMENT), guarded():
         import ray
 
         try:
@@ -169,9 +160,9 @@ def _ray(spec: StudySpec, plan: Plan) -> Iterator[None]:
 
 
 @contextmanager
-def _environment() -> Iterator[None]:
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
     """Settings of Ray, but for those that the user has made; given back at the end."""
-    new = {key: value for key, value in _ENVIRONMENT.items() if key not in os.environ}
+    new = {key: value for key, value in settings.items() if key not in os.environ}
     os.environ.update(new)
     try:
         yield
