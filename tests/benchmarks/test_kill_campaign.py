@@ -328,7 +328,7 @@ def test_a_killed_driver_costs_no_more_than_work(tmp_path: Path) -> None:
     assert compared(tmp_path / "undisturbed", tmp_path / "disturbed", NAME) == Comparison(6, 0, 0)
 
 
-def a_killed_worker_costs_no_more_than_work(tmp_path: Path) -> None:
+def test_a_killed_worker_costs_no_more_than_work(tmp_path: Path) -> None:
     document = study(members=1, trials=4, updates=400)
     pace, _ = undisturbed(tmp_path / "undisturbed", document)
     disturbed = Disturbed(tmp_path / "disturbed", document, pace)

@@ -254,7 +254,7 @@ def main() -> int:
 # -- the short form ------------------------------------------------------------------------------
 
 
-def a_study_survives_the_loss_of_a_node(tmp_path: Path) -> None:
+def test_a_study_survives_the_loss_of_a_node(tmp_path: Path) -> None:
     document = study(1, 6, 400)
     undisturbed(tmp_path / "undisturbed", document)
     lost = node_lost(tmp_path / "lost", document, tmp_path / "undisturbed", 1)
