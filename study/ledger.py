@@ -73,6 +73,7 @@ class Ledger:
         self._complete_proposals()
         self._tell_recorded()
         self._packs = Packs(self.study.user_attrs, self.study.set_user_attr)
+        self._runs = dict(self.study.user_attrs)
         self._again = deque(self._interrupted())
         self._waiting = deque(self._never_issued())
 
@@ -226,8 +227,10 @@ class Ledger:
     def set_run(self, unit: Unit, run_id: str) -> None:
         """Keeps the MLflow run of a training; it may be known only after its end."""
         key = _run_key(unit.trial, unit.seed)
-        if self.study.user_attrs.get(key) != run_id:
+        # to read them all each time would take longer the more there are
+        if self._runs.get(key) != run_id:
             self.study.set_user_attr(key, run_id)
+            self._runs[key] = run_id
 
     def look(self, unit: Unit, update: int, value: float) -> bool:
         """Keeps the metric of a training so far; whether it is to be stopped early.

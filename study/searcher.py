@@ -137,7 +137,7 @@ class TrialEvents(Unsaved, tune.Callback):
         # Tune calls a trial complete, too, that was stopped half-way
         if rows := trial.last_result.get("rows"):
             self._tell(lambda listener: listener.ended(units_of(trial), rows))
-            trial.last_result["rows"] = []
+            _forget(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         if not self._stopping.asked:
@@ -163,6 +163,14 @@ class TrialEvents(Unsaved, tune.Callback):
             action()
         except Exception as error:
             self._stopping.ask(error)
+
+
+def _forget(trial: Any) -> None:
+    """Empties what Tune would keep of a trial to the end of the study: the ledger has it."""
+    trial.last_result["rows"] = []
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
+    trial.evaluated_params = {}
 
 
 def units_of(trial: Any) -> tuple[Unit, ...]:

@@ -72,6 +72,9 @@ def assigned() -> dict[str, Any]:
 
 def trial(**fields: Any) -> SimpleNamespace:
     found = {"config": assigned(), "last_result": {}, "error_file": None}
+    # what Tune keeps of every trial
+    found["run_metadata"] = SimpleNamespace(metric_analysis={"d": 1.0}, metric_n_steps={"d": [1]})
+    found["evaluated_params"] = {"assignment": assigned()}
     return SimpleNamespace(**{**found, **fields})
 
 
@@ -188,6 +191,18 @@ def test_events_reach_the_listeners_in_order() -> None:
         ("first", "ended", PACK, rows),
         ("last", "ended", PACK, rows),
     ]
+
+
+def test_of_what_is_recorded_tune_keeps_little() -> None:
+    """It keeps every trial to the end, and studies are long."""
+    listening, _ = events()
+    done = trial(last_result={"rows": [{"trial": 3}]})
+    result = {"update": 50, "curves": [[{"update": 1.0}]], "rows": []}
+    listening.on_trial_result(1, [], done, result)
+    listening.on_trial_complete(2, [], done)
+    assert result["curves"] == done.last_result["rows"] == []
+    assert not (done.run_metadata.metric_analysis or done.run_metadata.metric_n_steps)
+    assert done.evaluated_params == {}
 
 
 @pytest.mark.parametrize("last", [{}, {"update": 50, "rows": []}], ids=["at_once", "half_way"])
