@@ -201,7 +201,7 @@ def test_of_what_is_recorded_tune_keeps_little() -> None:
     listening.on_trial_result(1, [], done, result)
     listening.on_trial_complete(2, [], done)
     assert result["curves"] == done.last_result["rows"] == []
-    assert not (done.run_metadata.metric_analysis or done.run_metadata.metric_n_steps)
+    assert done.run_metadata.metric_analysis == done.run_metadata.metric_n_steps == {}
     assert done.evaluated_params == {}
 
 
