@@ -8,8 +8,9 @@ from typing import Any
 from ebm_core.errors import ConfigError
 from study.spec import from_resolved
 
-# May differ when a study goes on: they change neither what is asked nor what was answered.
-MAY_CHANGE = ("trials", "resources")
+# May differ when a study goes on: they change neither what is asked nor what was answered. Its
+# ledger lies in the folder, so that another `storage` is another name of the same place.
+MAY_CHANGE = ("trials", "resources", "storage")
 
 
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

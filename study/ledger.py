@@ -182,7 +182,7 @@ class Ledger:
             self.study.enqueue_trial(varying)
         # a fresh one each time: its draws depend on the study's seed and the number alone, so that
         # a study that goes on asks for what it would have asked for
-        self.study.sampler = make_sampler(self.spec, number)
+        self.study.sampler = make_sampler(self.spec, number, self._rows_of)
         trial = self.study.ask(self._distributions)
         self._set(trial.number, "point", space.snap(self.spec.parameters, trial.params))
         return self.trials()[trial.number]
@@ -196,7 +196,7 @@ class Ledger:
         for trial in self.trials():
             if trial.state != TrialState.RUNNING or "point" in trial.user_attrs:
                 continue
-            self.study.sampler = make_sampler(self.spec, trial.number)
+            self.study.sampler = make_sampler(self.spec, trial.number, self._rows_of)
             proposal = optuna.trial.Trial(self.study, self._id(trial.number))
             for name, distribution in self._distributions.items():
                 space.suggest(proposal, name, distribution)

@@ -14,10 +14,12 @@ from study import ledger as ledgers
 from study.courier import Courier
 from study.estimate import rehearse
 from study.failures import behind
+from study.launch import joined
 from study.ledger import Ledger
 from study.lock import hold
 from study.mlflow_store import artifact_root, connect, recorded
 from study.outbox import Outbox
+from study.plan import Room
 from study.recorder import Recorder
 from study.spec import StudySpec
 from study.tracking import Tracker
@@ -37,6 +39,7 @@ class OpenStudy:
         outbox: What MLflow is still to be told.
         courier: Tells it; None for a study of which nothing is left to tell.
         recorder: Writes both.
+        room: What the cluster that it trains on has room for; None for this machine alone.
     """
 
     spec: StudySpec
@@ -45,24 +48,26 @@ class OpenStudy:
     outbox: Outbox
     courier: Courier | None
     recorder: Recorder
+    room: Room | None
 
     def trouble(self) -> str | None:
         """What is in the way of MLflow, None if nothing is."""
         return None if self.courier is None else self.courier.trouble
 
 
-def open_study(spec: StudySpec, held: ExitStack) -> OpenStudy:
+def open_study(spec: StudySpec, held: ExitStack, training: ExitStack) -> OpenStudy:
     """Opens a study, or begins it; one that cannot be run leaves no trace of itself.
 
     Where a study is begun, MLflow must answer: an address may be mistyped. Where it goes on, it
-    may be away.
+    may be away. A cluster that trains must be there in either case, before MLflow is told.
 
     Args:
         spec: The study.
         held: What is held until the study is closed.
+        training: What is held until its trainings have ended: the cluster.
 
     Raises:
-        ConfigError: If data, network or folder do not do.
+        ConfigError: If data, network, folder or cluster do not do.
         LedgerError: If another study is stored there.
         LockedError: If another process runs it.
         TrackingError: If MLflow does not answer.
@@ -71,7 +76,7 @@ def open_study(spec: StudySpec, held: ExitStack) -> OpenStudy:
     experiment = spec.tracking.experiment or spec.name
     tracker = Tracker(spec.tracking.uri, experiment, spec.name, folder)
     lock = held.enter_context(ExitStack())
-    ledger = _open_ledger(spec, folder, tracker, lock)
+    ledger, room = _open_ledger(spec, folder, tracker, lock, training)
     outbox = Outbox(folder)
     told, courier = ledger.study.user_attrs.get(CONCLUDED), None
     # one that was cut off just before its end has something to tell yet
@@ -88,23 +93,27 @@ def open_study(spec: StudySpec, held: ExitStack) -> OpenStudy:
     if not ledger.complete:
         with replacing(folder / "study.json") as temporary:
             temporary.write_text(json.dumps(spec.resolved(), indent=2) + "\n")
-    return OpenStudy(spec, folder, ledger, outbox, courier, recorder)
+    return OpenStudy(spec, folder, ledger, outbox, courier, recorder, room)
 
 
-def _open_ledger(spec: StudySpec, folder: Path, tracker: Tracker, lock: ExitStack) -> Ledger:
-    """The ledger, made last."""
+def _open_ledger(
+    spec: StudySpec, folder: Path, tracker: Tracker, lock: ExitStack, training: ExitStack
+) -> tuple[Ledger, Room | None]:
+    """The ledger, made last, and the room of the cluster that its trainings need."""
     if (folder / ledgers.FILE).exists():
         lock.enter_context(hold(folder))
-        ledger = _read_ledger(spec, folder)
+        ledger, room = _read_ledger(spec, folder), None
         if not ledger.complete:
             ledger.check_data(rehearse(spec))
-        return ledger
+            room = training.enter_context(joined(spec))
+        return ledger, room
     data = rehearse(spec)
+    room = training.enter_context(joined(spec))
     connect(tracker.uri, artifact_root(tracker.uri, folder))
     lock.enter_context(hold(folder))
     ledger = _read_ledger(spec, folder)
     ledger.check_data(data)
-    return ledger
+    return ledger, room
 
 
 def _read_ledger(spec: StudySpec, folder: Path) -> Ledger:

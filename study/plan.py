@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Where the ledger keeps the choice.
 KEY = "plan"
+# What is asked for of resources that bears on the choice: not where, nor what becomes of failures.
+_CHOSEN_BY = ("cpus_per_trial", "gpus_per_trial", "members_per_trial")
 # Doubling pays if it saves this share of the time; choices are as quick that differ by less.
 _PAYS = 0.05
 # Rounds that an adaptive method is left to learn in.
@@ -116,8 +118,8 @@ class Wanted:
         return torch.cuda.device_count()
 
     def plain(self) -> dict[str, Any]:
-        """What is kept, to see whether the same is asked for again."""
-        return {"resources": self.resources.model_dump(), "workers": self.workers}
+        """What the choice depends on, kept to see whether the same is asked for again."""
+        return _bearing({"resources": self.resources.model_dump(), "workers": self.workers})
 
 
 def cores() -> int:
@@ -136,9 +138,15 @@ def kept(memory: Mapping[str, Any], wanted: Wanted, trainings: int) -> Plan | No
         trainings: That are left.
     """
     found = memory.get(KEY)
-    if found is None or found["wanted"] != wanted.plain():
+    if found is None or _bearing(found["wanted"]) != wanted.plain():
         return None
     return wanted.plan(trainings, found["threads"], found["members"])
+
+
+def _bearing(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What the choice depends on, of what is asked for or was kept by an earlier version."""
+    resources = {key: wanted["resources"][key] for key in _CHOSEN_BY}
+    return {"resources": resources, "workers": wanted["workers"]}
 
 
 def keep(plan: Plan, wanted: Wanted) -> dict[str, Any]:

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from study.spec import StudySpec
 
 _LEDGER = "optuna.db"
+_PICTURES = ("overview.png", "map.png", "map.svg", "front.png", "front.svg")
 
 
 def build(spec: StudySpec, frame: pd.DataFrame, folder: str | Path) -> Path:
-    """Writes ``report.html`` and ``overview.png`` into the folder of a study.
+    """Writes ``report.html`` and the pictures of the study into its folder.
 
-    A reader sees the old files or the new ones, never a part of one.
+    The pictures are ``overview.png``, and as PNG and SVG ``map`` where there is one and ``front``
+    where something converged. A reader sees the old files or the new ones, never a part of one.
 
     Args:
         spec: The study.
@@ -47,16 +49,21 @@ def build(spec: StudySpec, frame: pd.DataFrame, folder: str | Path) -> Path:
 
     folder = Path(folder)
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "reporting"),
+        loader=FileSystemLoader(Path(__file__).parent / "reporting" / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    content, overview = page.compose(spec, frame, folder)
-    html = environment.get_template("report.html").render(content)
-    _replace(folder / "overview.png", overview)
-    return _replace(folder / "report.html", html.encode())
+    template = environment.get_template("report.html")
+    content, pictures = page.compose(spec, frame, folder)
+    content["members"] = page.members(spec, frame, folder, template.render(content))
+    for name in _PICTURES:
+        if name in pictures:
+            _replace(folder / name, pictures[name])
+        else:
+            (folder / name).unlink(missing_ok=True)  # of an earlier report
+    return _replace(folder / "report.html", template.render(content).encode())
 
 
 def read_study(folder: str | Path) -> tuple[StudySpec, pd.DataFrame]:

@@ -175,12 +175,14 @@ def _run(spec: StudySpec, given: argparse.Namespace, held: ExitStack) -> int:
     from study.opening import open_study
     from study.stopping import Stopping
 
-    opened = open_study(spec, held)
-    if opened.ledger.complete:
-        _say_finished(spec, opened.ledger)
     stopping = Stopping()
-    if not opened.ledger.complete:
-        _train(opened, given, stopping)
+    # a cluster is left before the study is concluded, which may take a while
+    with ExitStack() as training:
+        opened = open_study(spec, held, training)
+        if opened.ledger.complete:
+            _say_finished(spec, opened.ledger)
+        else:
+            _train(opened, given, stopping)
     if stopping.error is not None:
         raise stopping.error
     failed = conclude(opened, patient=not stopping.asked)
@@ -194,15 +196,12 @@ def _run(spec: StudySpec, given: argparse.Namespace, held: ExitStack) -> int:
 
 
 def _train(opened: OpenStudy, given: argparse.Namespace, stopping: Stopping) -> None:
-    from study.launch import joined, run_trainings
+    from study.launch import run_trainings
     from study.progress import Progress
 
     spec, ledger = opened.spec, opened.ledger
-    with (
-        Progress(ledger, not given.no_progress, trouble=opened.trouble) as progress,
-        joined(spec) as room,
-    ):
-        plan = _planned(spec, ledger, progress, given, room)
+    with Progress(ledger, not given.no_progress, trouble=opened.trouble) as progress:
+        plan = _planned(spec, ledger, progress, given, opened.room)
         if not given.no_progress:
             for warning in warnings(spec):
                 print(f"warning: {warning}", file=sys.stderr)

@@ -11,12 +11,18 @@ from study.space import Point
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
 
     from study.spec import StudySpec
+    from study.table import Row
 
-ADAPTIVE = ("tpe", "gp", "nsga2")
+    Rows = Callable[[FrozenTrial], list[Row]]
+
+ADAPTIVE = ("tpe", "gp", "nsga2", "boundary")
 # Trials before an adaptive method has enough to learn from.
 _STARTUP = 10
+# Trials that must have ended before the boundary is looked for, however many are handed out.
+_LEAST_TOLD = 4
 # Over the number of trials of any study, so that studies with neighbouring seeds share no draws.
 _MIX = 1_000_003
 
@@ -47,10 +53,27 @@ def fixed_points(spec: StudySpec) -> Callable[[int], Point | None]:
     return lambda number: points[number] if number < len(points) else None
 
 
-def make_sampler(spec: StudySpec, number: int) -> BaseSampler:
-    """The sampler for one trial; its randomness is a function of study seed and trial number."""
+def make_sampler(spec: StudySpec, number: int, rows: Rows | None = None) -> BaseSampler:
+    """The sampler for one trial; its randomness is a function of study seed and trial number.
+
+    Args:
+        spec: The study.
+        number: Of the trial.
+        rows: What there is of the trainings of a trial, for a method that looks at more than the
+            value that Optuna is told; without it that value serves.
+    """
     import optuna
 
+    if spec.method == "boundary":
+        from study.boundary import BoundarySampler
+        from study.region.observations import Observation, is_known, observation
+
+        def observe(trial: FrozenTrial) -> list[Observation]:
+            return [observation(row) for row in rows(trial) if is_known(row)] if rows else []
+
+        return BoundarySampler(
+            observe=observe if rows else None, seed=spec.seed, startup_trials=_LEAST_TOLD
+        )
     seed = (spec.seed * _MIX + number) % 2**32
     if spec.method == "tpe":
         return optuna.samplers.TPESampler(

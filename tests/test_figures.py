@@ -18,7 +18,7 @@ from PIL import Image
 
 from ebm_core.verdict import assess
 from study import table
-from study.reporting import drawing, figures
+from study.reporting import drawing, figures, symbols
 from study.reporting.agreement import compare
 from study.reporting.agreement_figure import areas
 from study.reporting.figures import curves, overview
@@ -69,7 +69,7 @@ def test_one_axis_has_a_panel_a_requirement_and_the_long_run() -> None:
     assert [count(ax) for ax in figure.axes] == [12] * 4
     assert {ax.get_xscale() for ax in figure.axes} == {"log"}
     assert figure.axes[1].get_yscale() == "log"
-    assert figure.axes[-1].get_xlabel() == "epsilon"
+    assert figure.axes[-1].get_xlabel() == "ε (epsilon), units of x"
     assert min(y for line in marks(figure.axes[2]) for y in line.get_ydata()) >= 0
 
 
@@ -144,7 +144,7 @@ def test_several_axes_are_drawn_in_pairs() -> None:
     drawn = [ax for ax in figure.axes if ax.axison]
     pairs = [(ax.get_xlabel(), ax.get_ylabel()) for ax in drawn]
     assert len(set(pairs)) == len(pairs) == 6
-    assert {name for pair in pairs for name in pair} == set(FOUR)
+    assert {name for pair in pairs for name in pair} == {symbols.label(name) for name in FOUR}
     assert [count(ax) for ax in drawn] == [12] * 6
     first = drawn[0]
     assert (first.get_xscale(), first.get_yscale()) == ("log", "linear")
@@ -178,14 +178,12 @@ def test_words_have_their_places_on_a_single_axis() -> None:
     assert places == {0.0, 1.0}
 
 
-def test_curves_have_a_column_a_member(tmp_path: Path) -> None:
+def test_curves_have_a_figure_a_member(tmp_path: Path) -> None:
     frame = mixed_frame()
-    assert curves(frame, tmp_path) is None
+    assert curves(frame, tmp_path) == []
     write_files(tmp_path, frame)
-    figure = curves(frame, tmp_path, spec_of().base)
-    assert figure is not None
-    headings = [ax.get_title(loc="left") for ax in figure.axes[:6]]
-    assert [heading.split("\n")[0] for heading in headings] == [
+    drawn = curves(frame, tmp_path, spec_of().base)
+    assert [each.axes[0].get_title(loc="left").split("\n")[0] for each in drawn] == [
         "trial 7, convergent",
         "trial 12, convergent",
         "trial 6, nonconvergent",
@@ -193,9 +191,12 @@ def test_curves_have_a_column_a_member(tmp_path: Path) -> None:
         "trial 14, diverged",
         "trial 15, unassessed",
     ]
-    assert figure.axes[6].get_yscale() == "log"
+    # on the same scales, so that they can be compared
+    assert {each.axes[1].get_yscale() for each in drawn} == {"log"}
+    assert len({each.axes[0].get_ylim() for each in drawn}) == 1
+    assert len({each.axes[1].get_ylim() for each in drawn}) == 1
     # the diverged one ends where it is no longer finite
-    assert figure.axes[4].lines[0].get_xdata().max() < 732
+    assert drawn[4].axes[0].lines[0].get_xdata().max() < 732
 
 
 def test_an_envelope_keeps_mean_and_range() -> None:
@@ -213,9 +214,8 @@ def test_an_envelope_keeps_mean_and_range() -> None:
 
 def test_areas_have_a_row_a_quantity_and_a_dot_a_half() -> None:
     found = compare(labelled_frame(96), spec_of(FOUR).parameters)
-    figure = areas(found)
-    assert figure is not None
-    overall, within = figure.axes
+    drawn = areas(found)
+    [overall], [within] = (figure.axes for figure in drawn)
     names = [label.get_text() for label in overall.get_yticklabels()]
     headings = ["Requirements together", "Each indicator", "Each hyperparameter alone"]
     assert [name for name in names if name not in headings] == [each.name for each in found.rows]
@@ -232,15 +232,14 @@ def test_areas_have_a_row_a_quantity_and_a_dot_a_half() -> None:
         assert {(each.low, each.high) for each in area} <= ends
     # the best stand on top
     assert overall.get_ylim()[0] > overall.get_ylim()[1]
-    assert "var(--ink" in drawing.to_svg(figure, "areas")
+    assert "var(--ink" in drawing.to_svg(drawn[0], "areas")
 
 
 def test_areas_within_thirds_need_thirds_and_areas_need_trainings() -> None:
     alike = labelled_frame(96).assign(epsilon=0.1)
-    figure = areas(compare(alike, spec_of(FOUR).parameters))
-    assert figure is not None
+    [figure] = areas(compare(alike, spec_of(FOUR).parameters))
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["Overall"]
-    assert areas(compare(digits_frame(), spec_of().parameters)) is None
+    assert areas(compare(digits_frame(), spec_of().parameters)) == []
 
 
 def test_svg_stands_in_a_page_and_takes_its_colours() -> None:
@@ -261,6 +260,29 @@ def test_every_ink_is_a_colour_of_its_own() -> None:
     assert [to_hex(value) for value in drawing.INKS.values()] == list(drawing.INKS.values())
     assert len(set(drawing.INKS.values())) == len(drawing.INKS)
     assert len(set(drawing.MARKERS.values())) == 6
+
+
+def test_every_mark_of_a_page_says_which_row_it_is() -> None:
+    """In each panel: where it is drawn, it stands where its training is."""
+    frame = mixed_frame()
+    figure = overview(frame, spec_of())
+    svg = drawing.to_svg(figure, "marks")
+    seen = re.findall(r'<use href="#\w+" x="([\d.]+)" y="([\d.]+)" data-at="(\d+)"/>', svg)
+    assert len(seen) == sum(count(ax) for ax in figure.axes)
+    first = seen[: len(frame)]
+    assert sorted(int(at) for *_, at in first) == list(range(len(frame)))
+    by_place = [int(at) for _, at in sorted((float(x), int(at)) for x, _, at in first)]
+    assert by_place == list(frame.sort_values("epsilon", kind="stable").index)
+
+
+def test_a_page_may_lay_out_the_panels_itself() -> None:
+    one = figures.panels(digits_frame(), spec_of(), mapped=True)
+    assert one[0].axes[0].get_title(loc="left") == "Convergence margin"
+    assert [count(each.axes[0]) for each in one] == [12] * 4
+    spec, fitted = spec_of(FOUR), four_axes(kl=0.2)
+    assert len(figures.panels(fitted, spec, mapped=False)) == 7
+    [misfit] = figures.panels(fitted, spec, mapped=True)
+    assert misfit.axes[0].get_xlabel() == "r / r*"
 
 
 def test_png_is_on_white() -> None:

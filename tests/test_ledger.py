@@ -48,7 +48,7 @@ def drain(ledger: Ledger, members: int = 1, **fields: object) -> list[list[Unit]
     return packs
 
 
-@pytest.mark.parametrize("method", ["random", "sobol", "tpe", "gp", "nsga2"])
+@pytest.mark.parametrize("method", ["random", "sobol", "tpe", "gp", "nsga2", "boundary"])
 def test_every_configuration_is_handed_out_once_inside_its_space(method: str) -> None:
     ledger = open_ledger(load(method=method, trials="6"))
     packs = drain(ledger)
@@ -125,7 +125,7 @@ def test_several_metrics_and_constraints() -> None:
     assert violations == [0.0, 1.0]
 
 
-@pytest.mark.parametrize("method", ["tpe", "gp", "nsga2"])
+@pytest.mark.parametrize("method", ["tpe", "gp", "nsga2", "boundary"])
 def test_samplers_heed_constraints_they_were_told(method: str) -> None:
     ledger = open_ledger(load(method=method, constraints='["epsilon <= 0.05"]', trials="8"))
     while pack := ledger.next_pack(1):

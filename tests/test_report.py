@@ -16,21 +16,22 @@ from PIL import Image
 
 from study import table
 from study.report import build, main, read_study
-from study.reporting import page
+from study.reporting import exhibits, page
 from study.reporting.agreement import compare
 from study.reporting.answer import summarize
 from study.reporting.outcomes import tidy
 
 SECTIONS = [
-    "The study at a glance",
-    "All trainings",
+    "Where learning converges",
     "One training of each kind",
     "What these models sample",
+    "All trainings",
+    "The sharpest convergent settings",
     "Verdict against long run",
     "What foretells the long run",
+    "Cost",
     "Trainings that broke off, or have no verdict",
     "What each verdict means, and what to try next",
-    "Cost",
     "How to repeat it",
 ]
 
@@ -101,8 +102,9 @@ def test_the_page_answers_first_and_has_every_section_in_order(mixed: Path) -> N
     text = text_of(mixed)
     assert Page(text).headings == SECTIONS
     question = text.index("For which epsilon does learning converge on digits?</h1>")
-    answer = text.index("Learning converged for epsilon from 0.09 to 0.4")
-    assert question < answer < text.index("<h2>")
+    answer = text.index("Learning converges for ε between 0.1")
+    assert question < answer < text.index("Learning converged for epsilon from 0.09 to 0.4")
+    assert answer < text.index("<h2>")
     assert "Sharpest convergent setting: epsilon 0.105, data_epsilon 0.21" in text
 
 
@@ -112,7 +114,7 @@ def test_the_page_needs_nothing_else(mixed: Path) -> None:
     assert found.sources
     assert all(source.startswith(("data:image/png;base64,", "#")) for source in found.sources)
     assert not {"link", "iframe", "object", "embed"} & set(found.tags)
-    without_names = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
+    without_names = re.sub(r'xmlns(:\w+)?="[^"]*"|"http://www.w3.org/2000/svg"', "", text)
     assert not re.search(r"https?:|@import|fetch\(", without_names)
 
 
@@ -129,7 +131,8 @@ def test_pictures_of_each_kind_are_inside(mixed: Path) -> None:
     text = text_of(mixed)
     assert text.count('alt="Diagnostics of trial') == 6
     assert text.count('alt="Samples of trial') == 6
-    assert text.count("<svg") == 2
+    # the map, four panels, a curve of each kind, the front
+    assert text.count("<svg") == 1 + 4 + 6 + 1
 
 
 def test_what_users_wrote_is_escaped(mixed: Path) -> None:
@@ -156,12 +159,21 @@ def test_light_dark_and_paper_are_provided_for(mixed: Path) -> None:
         assert f"--{ink}: #" in dark[:900]
 
 
-def test_overview_lies_beside_the_page_and_nothing_else_new(mixed: Path) -> None:
+def test_pictures_lie_beside_the_page_and_nothing_else_new(mixed: Path) -> None:
     names = {path.name for path in mixed.iterdir()}
-    expected = {"report.html", "overview.png", "results.csv", "results.parquet", "study.json"}
-    assert names == {*expected, "trials"}
-    with Image.open(mixed / "overview.png") as picture:
-        assert picture.width > 1000
+    pictures = {"overview.png", "map.png", "map.svg", "front.png", "front.svg"}
+    stored = {"results.csv", "results.parquet", "study.json", "trials"}
+    assert names == {"report.html", *pictures, *stored}
+    for name in ("overview.png", "map.png"):
+        with Image.open(mixed / name) as picture:
+            assert picture.width > 1000
+
+
+def test_pictures_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
+    build(spec_of(), digits_frame(), tmp_path)
+    assert (tmp_path / "map.svg").read_bytes().startswith(b"<?xml")
+    build(spec_of(), frame_of([row(0, "diverged")]), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"overview.png", "report.html"}
 
 
 def test_large_pictures_do_not_make_a_large_page(tmp_path: Path) -> None:
@@ -179,7 +191,7 @@ def test_large_pictures_do_not_make_a_large_page(tmp_path: Path) -> None:
 
 def test_a_study_without_files_or_failures_leaves_those_sections_out(tmp_path: Path) -> None:
     assert Page(built(tmp_path, digits_frame())).headings == [
-        name for name in SECTIONS if name not in (*SECTIONS[2:4], SECTIONS[6])
+        name for name in SECTIONS if name not in (*SECTIONS[1:3], SECTIONS[8])
     ]
 
 
@@ -214,7 +226,7 @@ def test_durations_have_the_unit_that_fits(seconds: float, text: str) -> None:
 
 def test_seeds_and_words_get_columns(tmp_path: Path) -> None:
     parameters = {"optimizer": {"distribution": "choice", "values": ["sgd", "adam"]}}
-    frame = frame_of([row(0, seed=seed, optimizer="<b>") for seed in range(2)])
+    frame = frame_of([row(0, "nonconvergent", seed=seed, optimizer="<b>") for seed in range(2)])
     build(spec_of(parameters, seeds=2), frame, tmp_path)
     text = text_of(tmp_path)
     rows = [cells for cells in Page(text).rows if len(cells) > 10]
@@ -375,8 +387,8 @@ def test_too_few_long_runs_are_counted_and_nothing_else(tmp_path: Path) -> None:
 
 def test_long_lists_of_mistaken_verdicts_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     found = compare(labelled_frame(96), spec_of(FOUR).parameters)
-    monkeypatch.setattr(page, "LONGEST", 3)
-    content = page.foretelling(found, 2000, list(FOUR))
+    monkeypatch.setattr(exhibits, "LONGEST", 3)
+    content = exhibits.foretelling(found, 2000, list(FOUR))
     assert content is not None
     assert [each["trial"] for each in content["wrong"]] == list(found.wrong["trial"][:3])
     assert content["more"] == len(found.wrong) - 3 > 0

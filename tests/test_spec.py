@@ -289,7 +289,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     parameters = {name: draw(st.sampled_from(PARAMETERS[name])) for name in names}
     if draw(st.booleans()):
         parameters["init_scale"] = PARAMETERS["init_scale"][0]
-    method = draw(st.sampled_from(["grid", "random", "sobol", "tpe", "gp", "nsga2"]))
+    method = draw(st.sampled_from(["grid", "random", "sobol", "tpe", "gp", "nsga2", "boundary"]))
     columns = st.sampled_from(["convergence_score", "epsilon", "r_matched", "diverged"])
     goals = st.sampled_from(["maximize", "minimize"])
     metric = st.builds(lambda name, goal: {"name": name, "goal": goal}, columns, goals)

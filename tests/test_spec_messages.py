@@ -312,16 +312,9 @@ MESSAGES: list[tuple[dict[str, str], list[str]]] = [
     ),
     # methods
     (
-        {"method": "boundary"},
-        [
-            "method: not yet supported; use one of grid, random, sobol, tpe, gp, nsga2,"
-            " got 'boundary'"
-        ],
-    ),
-    (
         {"method": "tpee"},
         [
-            "method: must be one of grid, random, sobol, tpe, gp, nsga2, got 'tpee';"
+            "method: must be one of grid, random, sobol, tpe, gp, nsga2, boundary, got 'tpee';"
             " did you mean `tpe`?"
         ],
     ),
@@ -594,7 +587,7 @@ def test_all_problems_of_a_file_come_together() -> None:
     told = messages(
         {
             "trails": "5",
-            "method": "boundary",
+            "method": "border",
             "parameters.epsilon.max": "0.001",
             "parameters.anneal_updates": "{distribution: randint, min: 0, max: 1500}",
             "base.epsilonn": "1",

@@ -24,37 +24,39 @@ _SERIES = (
 )
 
 
-def areas(found: Comparison) -> Figure | None:
-    """The areas of all rows with their intervals, overall and within thirds of epsilon.
+def areas(found: Comparison) -> list[Figure]:
+    """The areas of all rows with their intervals: overall, and within thirds if there are any.
 
     Returns:
-        The figure, or None where nothing is compared.
+        A figure each; none where nothing is compared.
     """
     if not found.rows:
-        return None
+        return []
+    return [_areas(found, within) for within in ((False, True) if found.edges else (False,))]
+
+
+def _areas(found: Comparison, within: bool) -> Figure:
     rows, places, headings = _places(found)
-    columns = 2 if found.edges else 1
-    figure = drawing.new_figure(9.6 if columns == 2 else 6.4, 1.0 + 0.3 * (max(places) + 1))
-    grid = drawing.subplots(figure, 1, columns, sharey=True, sharex=True)[0]
-    for ax, within in zip(grid, (False, True), strict=False):
-        for name, _, ink, marker, offset in _SERIES:
-            for row, place in zip(rows, places, strict=True):
-                report = getattr(row, name)
-                if report:
-                    _dot(ax, _area(report, within), place + offset, ink, marker)
-        ax.axvline(0.5, color=INKS["muted"], lw=0.9, ls=(0, (4, 3)), zorder=1)
-        ax.grid(visible=False, axis="y")
-        ax.set_xlim(0, 1)
-        ax.set_xticks(np.linspace(0, 1, 6))
-        ax.set_xlabel("AUROC, 95 % interval; 0.5 is chance")
-        drawing.title(ax, "Within thirds of epsilon" if within else "Overall")
-        ax.tick_params(axis="y", length=0)
+    figure = drawing.new_figure(5.6, 1.2 + 0.3 * (max(places) + 1))
+    ax = drawing.subplots(figure, 1, 1)[0, 0]
+    for name, _, ink, marker, offset in _SERIES:
+        for row, place in zip(rows, places, strict=True):
+            report = getattr(row, name)
+            if report:
+                _dot(ax, _area(report, within), place + offset, ink, marker)
+    ax.axvline(0.5, color=INKS["muted"], lw=0.9, ls=(0, (4, 3)), zorder=1)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlim(0, 1)
+    ax.set_xticks(np.linspace(0, 1, 6))
+    ax.set_xlabel("AUROC, 95 % interval; 0.5 is chance")
+    drawing.title(ax, "Within thirds of epsilon" if within else "Overall")
+    ax.tick_params(axis="y", length=0)
     ticks = dict(zip(places, (row.name for row in rows), strict=True)) | headings
-    grid[0].set_yticks(list(ticks), list(ticks.values()))
-    for label, place in zip(grid[0].get_yticklabels(), ticks, strict=True):
+    ax.set_yticks(list(ticks), list(ticks.values()))
+    for label, place in zip(ax.get_yticklabels(), ticks, strict=True):
         if place in headings:
             label.set(fontweight="bold", fontsize=9)
-    grid[0].set_ylim(max(places) + 0.6, -0.6)
+    ax.set_ylim(max(places) + 0.6, -0.6)
     _legend(figure)
     return figure
 
@@ -96,7 +98,7 @@ def _legend(figure: Figure) -> None:
             for _, label, ink, marker, _ in _SERIES
         ],
         loc="outside upper left",
-        ncols=2,
+        ncols=1,
         frameon=False,
         fontsize=8.5,
         labelcolor=INKS["ink"],

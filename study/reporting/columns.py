@@ -37,13 +37,13 @@ class Cell:
 
     Attributes:
         text: What it says.
-        key: What it is ordered by; empty for what stays last.
+        key: What it is ordered by; empty for what stays last, and where the text tells.
         kind: How it is dressed: as a ``verdict``, as a ``long_run``, or plainly.
         more: What else it says: the reasons, the departure.
     """
 
     text: str
-    key: float | str
+    key: float | str = ""
     kind: str = ""
     more: str = ""
 
@@ -98,10 +98,10 @@ def _cell(row: pd.Series, column: Column) -> Cell:
             said += f", {row['long_run_summary']}"
         return Cell(value or "not_run", _key(departure), "long_run", said)
     if not column.numeric:
-        return Cell(str(value), str(value))
+        return Cell(str(value))
     if column.decimals is not None:
-        return Cell(_fixed(value, column.decimals), _key(value))
-    return Cell(number(value), _key(value))
+        return Cell(_fixed(value, column.decimals))
+    return Cell("" if math.isnan(value) else number(value))
 
 
 def _fixed(value: float, decimals: int) -> str:

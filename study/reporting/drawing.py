@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from study.reporting.outcomes import OUTCOMES
+from study.reporting.outcomes import LONG_RUNS, OUTCOMES
 from study.reporting.sentences import number
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ INKS = {
     "muted": "#6b7480",
     "rule": "#dfe2e6",
     "band": "#e4efe9",
+    "paper": "#fdfcfa",
     "convergent": "#1f7a5c",
     "nonconvergent": "#c06a12",
     "diverged": "#b3263e",
@@ -34,8 +35,11 @@ INKS = {
     "failed": "#3d434b",
 }
 MARKERS = dict(zip(OUTCOMES, "osXvDP", strict=True))
-LONG_RUNS = ("holds", "departs")
 LONG_RUN_OF = ("convergent", "nonconvergent")
+# Size and opacity of markers that are drawn more and more weakly.
+GRADES = ((1.0, 1.0), (0.8, 0.75), (0.62, 0.5), (0.48, 0.32))
+# What the id of a group of markers begins with; then the rows that they stand for.
+_MARKS = "marks-"
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -69,14 +73,47 @@ def title(ax: Axes, text: str, note: str = "") -> None:
         ax.set_title(note, loc="right", fontsize=8.5, color=INKS["muted"])
 
 
-def points(ax: Axes, x: pd.Series, y: pd.Series, frame: pd.DataFrame) -> None:
-    """One marker a training: shape and ink by outcome; full, hollow or small by long run."""
-    drawn = frame.assign(_x=x, _y=y)[np.isfinite(x) & np.isfinite(y)]
-    groups = drawn.groupby(["outcome", "long_run"])
-    # The convergent last, on top of others at the same place
-    for outcome, long_run in sorted(groups.groups, key=lambda key: -OUTCOMES.index(key[0])):
-        each = groups.get_group((outcome, long_run))
-        ax.plot(each["_x"], each["_y"], **marker(outcome, long_run))
+def points(
+    ax: Axes,
+    x: pd.Series,
+    y: pd.Series,
+    frame: pd.DataFrame,
+    grade: pd.Series | None = None,
+) -> None:
+    """One marker a row: shape and ink by outcome; full, hollow or small by long run.
+
+    In a page each says which row it stands for: `to_svg` gives it the index of the row.
+
+    Args:
+        ax: The panel.
+        x, y: Where the markers stand.
+        frame: Outcome and long run of each; its index is what markers are known by.
+        grade: How strongly each is drawn, an index of `GRADES`; the strongest if not given.
+    """
+    drawn = frame.assign(_x=x, _y=y, _grade=0 if grade is None else grade)
+    drawn = drawn[np.isfinite(x) & np.isfinite(y)]
+    groups = drawn.groupby(["_grade", "outcome", "long_run"])
+    # The strongest and the convergent last, on top of others at the same place
+    order = sorted(groups.groups, key=lambda key: (-key[0], -OUTCOMES.index(key[1])))
+    for strength, outcome, long_run in order:
+        each = groups.get_group((strength, outcome, long_run))
+        style = marker(outcome, long_run)
+        if grade is not None:
+            style = _graded(style, *GRADES[strength])
+        [line] = ax.plot(each["_x"], each["_y"], **style)
+        line.set_gid(f"{_MARKS}{'.'.join(map(str, each.index))}")
+
+
+def _graded(style: dict[str, Any], size: float, opacity: float) -> dict[str, Any]:
+    """A marker on a coloured ground: hollow ones hide it, full ones have a rim of paper."""
+    hollow = style["markerfacecolor"] == "none"
+    return style | {
+        "markersize": style["markersize"] * size,
+        "alpha": opacity,
+        "markerfacecolor": INKS["paper"] if hollow else style["markerfacecolor"],
+        "markeredgecolor": style["markeredgecolor"] if hollow else INKS["paper"],
+        "markeredgewidth": style["markeredgewidth"] * size if hollow else 0.5,
+    }
 
 
 def marker(outcome: str, long_run: str) -> dict[str, Any]:
@@ -177,18 +214,56 @@ def to_svg(figure: Figure, label: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = _tell_rows(text)
     used = set(re.findall(r"#([\w.-]+)", text))
     text = re.sub(r' id="([^"]*)"', lambda id_: id_[0] if id_[1] in used else "", text)
+    text = re.sub(r'(?<= d=")[^"]*', _rounded, text)
     for name, value in INKS.items():
         text = text.replace(value, f"var(--{name}, {value})")
     escaped = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return text.replace("<svg", f'<svg role="img" aria-label="{escaped}"', 1)
 
 
+def _rounded(path: re.Match[str]) -> str:
+    """A path in hundredths of a point, which are finer than a screen."""
+    return re.sub(r"\d+\.\d{3,}", lambda digits: f"{float(digits[0]):.2f}", path[0])
+
+
+def _tell_rows(svg: str) -> str:
+    """Gives the markers of `points` the row that each stands for, and their style once a group."""
+
+    def told(group: re.Match[str]) -> str:
+        rows, body = group[1].split("."), group[2]
+        uses = re.findall(r'<use xlink:href="(#\w+)" x="(\S+)" y="(\S+)" style="([^"]*)"/>', body)
+        # only the first group of a shape defines it
+        definitions = body[: body.index("<g>")] if "<g>" in body else body[: body.index("<g ")]
+        # so that a page may light up a single one
+        definitions = re.sub(r' style="[^"]*"', "", definitions)
+        href, style = uses[0][0], uses[0][3]
+        marks = "".join(
+            f'<use href="{href}" x="{float(x):.1f}" y="{float(y):.1f}" data-at="{row}"/>'
+            for row, (_, x, y, _) in zip(rows, uses, strict=True)
+        )
+        return f'<g>{definitions}<g class="marks" style="{style}">{marks}</g></g>'
+
+    pattern = rf'<g id="{_MARKS}([\d.]+)">(.*?</g>)\s*</g>'
+    return re.sub(pattern, told, svg, flags=re.DOTALL)
+
+
 def to_png(figure: Figure, dpi: int = 160) -> bytes:
     """The figure as a picture on white."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", transparent=False)
+    return buffer.getvalue()
+
+
+def to_svg_file(figure: Figure) -> bytes:
+    """The figure as a file on white that stands alone; the same figure gives the same file."""
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "study"}):
+        figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
     return buffer.getvalue()
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ebm_core.config import Band, TrainConfig
 from ebm_core.verdict import MARGIN_FLOOR, PAPER_BAND, Thresholds
-from study.reporting import drawing
+from study.reporting import drawing, symbols
 from study.reporting.answer import axis_answer
 from study.reporting.drawing import INKS
 from study.reporting.outcomes import axes_of, chosen, configurations, is_numeric, tidy
@@ -63,22 +63,55 @@ def overview(frame: pd.DataFrame, spec: StudySpec) -> Figure:
     return _in_pairs(frame, axes)
 
 
+def panels(frame: pd.DataFrame, spec: StudySpec, mapped: bool) -> list[Figure]:
+    """The overview in pieces that a page may lay out, without a legend.
+
+    Args:
+        frame: The table of results.
+        spec: The study.
+        mapped: Whether a map shows the pairs of axes already.
+    """
+    frame = tidy(frame)
+    axes = {name: spec.parameters[name] for name in axes_of(frame, spec.parameters)}
+    found = []
+    if len(axes) == 1:
+        [(name, distribution)] = axes.items()
+        for each in _panels(frame, spec.base):
+            figure, ax = _piece(5.4, 2.6)
+            _shade(ax, frame, name)
+            _draw(ax, frame, _place(ax, "x", frame[name], distribution), each)
+            ax.set_xlabel(symbols.label(name))
+            found.append(figure)
+        return found
+    for first, second in () if mapped else itertools.combinations(axes, 2):
+        figure, ax = _piece(4.1, 3.4)
+        _draw_pair(ax, frame, first, second, axes)
+        found.append(figure)
+    if _has_misfit(frame):
+        figure, ax = _piece(4.1, 3.4)
+        _draw_misfit(ax, frame)
+        found.append(figure)
+    return found
+
+
+def _piece(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = drawing.new_figure(width, height)
+    return figure, drawing.subplots(figure, 1, 1)[0, 0]
+
+
 def curves(
     frame: pd.DataFrame, folder: Path, base: Mapping[str, Any] | None = None
-) -> Figure | None:
-    """d and r over the updates of the members `chosen`, one column a member.
+) -> list[Figure]:
+    """d and r over the updates of the members `chosen` that left their traces, a figure each.
 
     Args:
         frame: The table of results.
         folder: The study's folder.
         base: The study's base configuration, for the band.
-
-    Returns:
-        The figure, or None where no member left its traces.
     """
     rows = [row for _, row in chosen(frame).iterrows()]
     left = [row for row in rows if (member_folder(folder, row) / "traces.npz").is_file()]
-    return _traces(left, folder, band_of(base or {})) if left else None
+    return _traces(left, folder, band_of(base or {}))
 
 
 def member_folder(folder: Path, row: pd.Series) -> Path:
@@ -136,15 +169,21 @@ def _over_axis(
     height = max(1, len(panels))
     figure = drawing.new_figure(9.6, 0.8 + 1.7 * height)
     column = drawing.subplots(figure, height, 1, sharex=True)
-    answer = axis_answer(configurations(frame, [name]), name)
     x = _place(column[0, 0], "x", frame[name], distribution)
     for ax, panel in zip(column[:, 0], panels, strict=False):
-        if answer.clean and answer.low != answer.high:
-            ax.axvspan(answer.low, answer.high, color=INKS["band"], alpha=0.5, lw=0, zorder=0)
+        _shade(ax, frame, name)
         _draw(ax, frame, x, panel)
-    column[-1, 0].set_xlabel(name)
+    column[-1, 0].set_xlabel(symbols.label(name))
     drawing.legend(figure, frame)
     return figure
+
+
+def _shade(ax: Axes, frame: pd.DataFrame, name: str) -> None:
+    """Where everything tried has converged, across the panel."""
+    answer = axis_answer(configurations(frame, [name]), name)
+    low, high = answer.low, answer.high
+    if answer.clean and low is not None and high is not None and low < high:
+        ax.axvspan(low, high, color=INKS["band"], alpha=0.5, lw=0, zorder=0)
 
 
 def _draw(ax: Axes, frame: pd.DataFrame, x: pd.Series, panel: Panel) -> None:
@@ -172,7 +211,7 @@ def _draw(ax: Axes, frame: pd.DataFrame, x: pd.Series, panel: Panel) -> None:
 
 def _in_pairs(frame: pd.DataFrame, parameters: Mapping[str, Distribution]) -> Figure:
     pairs = list(itertools.combinations(parameters, 2))
-    fit = "kl" in frame and bool((frame["kl"].notna() & frame["r_matched"].notna()).any())
+    fit = _has_misfit(frame)
     count = len(pairs) + fit
     columns = min(3, max(1, count))
     rows = max(1, -(-count // columns))
@@ -180,20 +219,34 @@ def _in_pairs(frame: pd.DataFrame, parameters: Mapping[str, Distribution]) -> Fi
     figure = drawing.new_figure(6.4 if columns == 1 else 9.6, 0.5 + height * rows)
     grid = list(drawing.subplots(figure, rows, columns).flat)
     for ax, (first, second) in zip(grid, pairs, strict=False):
-        x = _place(ax, "x", frame[first], parameters[first])
-        y = _place(ax, "y", frame[second], parameters[second])
-        drawing.points(ax, x, y, frame)
-        ax.set(xlabel=first, ylabel=second)
+        _draw_pair(ax, frame, first, second, parameters)
     if fit:
-        ax, positive = grid[len(pairs)], (frame["kl"] > 0) & (frame["r_matched"] > 0)
-        ax.set(xscale="log", yscale="log", xlabel="r / r*", ylabel="misfit KL(q ‖ p), nats")
-        drawing.points(ax, frame["r_matched"].where(positive), frame["kl"], frame)
-        drawing.log_ticks(ax.xaxis)
-        drawing.log_ticks(ax.yaxis)
+        _draw_misfit(grid[len(pairs)], frame)
     for ax in grid[count:]:
         ax.set_axis_off()
     drawing.legend(figure, frame)
     return figure
+
+
+def _draw_pair(
+    ax: Axes, frame: pd.DataFrame, first: str, second: str, parameters: Mapping[str, Distribution]
+) -> None:
+    x = _place(ax, "x", frame[first], parameters[first])
+    y = _place(ax, "y", frame[second], parameters[second])
+    drawing.points(ax, x, y, frame)
+    ax.set(xlabel=symbols.label(first), ylabel=symbols.label(second))
+
+
+def _has_misfit(frame: pd.DataFrame) -> bool:
+    return "kl" in frame and bool((frame["kl"].notna() & frame["r_matched"].notna()).any())
+
+
+def _draw_misfit(ax: Axes, frame: pd.DataFrame) -> None:
+    positive = (frame["kl"] > 0) & (frame["r_matched"] > 0)
+    ax.set(xscale="log", yscale="log", xlabel="r / r*", ylabel="misfit KL(q ‖ p), nats")
+    drawing.points(ax, frame["r_matched"].where(positive), frame["kl"], frame)
+    drawing.log_ticks(ax.xaxis)
+    drawing.log_ticks(ax.yaxis)
 
 
 def _place(ax: Axes, which: str, values: pd.Series, distribution: Distribution) -> pd.Series:
@@ -225,46 +278,48 @@ def _extent(values: pd.Series, distribution: Distribution) -> tuple[float, float
     return (low, high) if low < high else (low - abs(low) / 2 - 1e-3, high + abs(high) / 2 + 1e-3)
 
 
-def _traces(rows: Sequence[pd.Series], folder: Path, band: Band) -> Figure:
-    # as wide as a page, so that a few members are not drawn larger than many
-    columns = max(4, len(rows))
-    figure = drawing.new_figure(2.4 * columns, 4.0)
-    grid = drawing.subplots(figure, 2, columns, sharey="row", sharex="col")
-    for ax in grid[:, len(rows) :].flat:
-        ax.set_visible(False)
-    grid[0, 0].set_ylabel("d, nats")
-    grid[1, 0].set_ylabel("r, units of x")
-    spreads, tops = [], []
-    for (above, below), row in zip(grid.T, rows, strict=False):
+def _traces(rows: Sequence[pd.Series], folder: Path, band: Band) -> list[Figure]:
+    figures, spreads, tops = [], [], []
+    for row in rows:
         with np.load(member_folder(folder, row) / "traces.npz") as traces:
             d, r = traces["d"], traces["r"]
-        ink = INKS[row["outcome"]]
-        drawing.envelope(above, d, ink)
-        drawing.envelope(below, np.where(r > 0, r, np.nan), ink)
-        above.axhline(0, color=INKS["muted"], lw=0.7, zorder=1)
+        figures.append(_trace(row, d, r, band))
         late = d[len(d) // 2 :]
         spreads.append(np.std(late[np.isfinite(late)]) if np.isfinite(late).any() else 0.0)
         usable = np.isfinite(d).any() and (r > 0).any()  # r of a constant energy is 0
         if row["outcome"] not in ("diverged", "collapsed") and usable:
             tops.append((np.nanmax(np.abs(d)), np.nanmin(r[r > 0]), np.nanmax(r)))
-        r_star = row["r"] / row["r_matched"] if row["r_matched"] else np.nan
-        if band.unit == "matched" and np.isfinite(r_star):
-            below.axhspan(
-                band.low * r_star, band.high * r_star, color=INKS["band"], lw=0, zorder=0
-            )
-        setting = f"ε {number(row['epsilon'])}, γ₀ {number(row['gamma_0'])}"
-        heading = f"trial {row['trial']}, {row['outcome']}\n{setting}"
-        above.set_title(heading, loc="left", fontsize=8.5, color=ink)
-        below.set_xlabel("update")
-        below.locator_params(axis="x", nbins=3)
-    # Linear where d lives late in training, logarithmic for the burst at its start
-    grid[0, 0].set_yscale("symlog", linthresh=max(1.0, 4 * float(np.median(spreads))))
-    grid[1, 0].set_yscale("log")
-    if tops:
-        # what breaks off leaves the picture, instead of flattening all others
-        d_top, _, r_top = (max(values) for values in zip(*tops, strict=True))
-        grid[0, 0].set_ylim(-1.2 * d_top, 1.2 * d_top)
-        tick = 10.0 ** math.floor(math.log10(max(d_top, 1e-12)))
-        grid[0, 0].set_yticks([-tick, 0, tick])  # more of them run into each other about 0
-        grid[1, 0].set_ylim(min(low for _, low, _ in tops) / 1.5, 2 * r_top)
+    for figure in figures:
+        above, below = figure.axes
+        # Linear where d lives late in training, logarithmic for the burst at its start
+        above.set_yscale("symlog", linthresh=max(1.0, 4 * float(np.median(spreads))))
+        below.set_yscale("log")
+        if tops:
+            # what breaks off leaves the picture, instead of flattening all others
+            d_top, _, r_top = (max(values) for values in zip(*tops, strict=True))
+            above.set_ylim(-1.2 * d_top, 1.2 * d_top)
+            tick = 10.0 ** math.floor(math.log10(max(d_top, 1e-12)))
+            above.set_yticks([-tick, 0, tick])  # more of them run into each other about 0
+            below.set_ylim(min(low for _, low, _ in tops) / 1.5, 2 * r_top)
+    return figures
+
+
+def _trace(row: pd.Series, d: np.ndarray, r: np.ndarray, band: Band) -> Figure:
+    figure = drawing.new_figure(3.4, 3.6)
+    above, below = drawing.subplots(figure, 2, 1, sharex=True)[:, 0]
+    above.set_ylabel("d, nats")
+    below.set_ylabel("r, units of x")
+    ink = INKS[row["outcome"]]
+    drawing.envelope(above, d, ink)
+    drawing.envelope(below, np.where(r > 0, r, np.nan), ink)
+    above.axhline(0, color=INKS["muted"], lw=0.7, zorder=1)
+    r_star = row["r"] / row["r_matched"] if row["r_matched"] else np.nan
+    if band.unit == "matched" and np.isfinite(r_star):
+        ends = band.low * r_star, band.high * r_star
+        below.axhspan(*ends, color=INKS["band"], lw=0, zorder=0)
+    setting = f"ε {number(row['epsilon'])}, γ₀ {number(row['gamma_0'])}"
+    heading = f"trial {row['trial']}, {row['outcome']}\n{setting}"
+    above.set_title(heading, loc="left", fontsize=8.5, color=ink)
+    below.set_xlabel("update")
+    below.locator_params(axis="x", nbins=4)
     return figure

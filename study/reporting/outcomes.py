@@ -21,6 +21,8 @@ from study.table import CAUSE, COLUMNS, NUMERIC_COLUMNS, TEXT_COLUMNS
 # What can become of a training, and of a configuration. The first four are verdicts on learning.
 OUTCOMES = ("convergent", "nonconvergent", "diverged", "collapsed", "unassessed", "failed")
 ASSESSED = OUTCOMES[:4]
+# What a long run can say.
+LONG_RUNS = ("holds", "departs")
 _LEAST_FAVOURABLE = (*OUTCOMES[1:4][::-1], "unassessed", "failed", "convergent")
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import platform
 import shlex
-from collections.abc import Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,43 +13,49 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import ebm_core
-from study.reporting import agreement_figure, agreement_text, drawing, figures
+from study.reporting import drawing, exhibits, figures, mapped, parallel, symbols
 from study.reporting.advice import ADVICE
-from study.reporting.agreement import MARGIN, Comparison, compare
+from study.reporting.agreement import compare
 from study.reporting.answer import Answer, summarize
+from study.reporting.atlas import as_searched
 from study.reporting.columns import table
-from study.reporting.outcomes import OUTCOMES, axes_of, chosen, reasons_of, tidy
+from study.reporting.exhibits import plain
+from study.reporting.outcomes import OUTCOMES, axes_of, chosen, tidy
 from study.reporting.sentences import counted, listed, number
 
 if TYPE_CHECKING:
     from study.spec import StudySpec
 
-# In base64 characters, all embedded pictures together: the page stays under 3 MB.
-PICTURE_BUDGET = 2_000_000
+# In characters, the page; and all embedded pictures together, in base64.
+PAGE_BUDGET, PICTURE_BUDGET = 2_900_000, 1_900_000
 
-# Verdicts that the long run contradicts, at most so many by name.
-LONGEST = 60
 _LIBRARIES = ("torch", "numpy", "ray", "optuna", "mlflow", "scikit-learn")
 _SIGNS = dict(zip(OUTCOMES, "●■✖▼◆✚", strict=True))
 _LONG_RUN_SIGNS = {"holds": "●", "departs": "○"}
 
 
-def compose(spec: StudySpec, frame: pd.DataFrame, folder: Path) -> tuple[dict[str, Any], bytes]:
-    """Everything that the template needs, and the overview as a picture.
+def compose(
+    spec: StudySpec, frame: pd.DataFrame, folder: Path
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Everything that the template needs but pictures of trainings, and the study's own pictures.
 
     Args:
         spec: The study.
         frame: Its table.
         folder: Where the files of its trainings lie.
+
+    Returns:
+        Values by name, and files by name.
     """
-    frame = tidy(frame)
+    frame = as_searched(tidy(frame), spec.parameters)
     axes = axes_of(frame, spec.parameters)
     answer = summarize(frame, spec.parameters)
-    overview = figures.overview(frame, spec)
-    curves = figures.curves(frame, folder, spec.base)
+    the_map, map_files = mapped.mapped(spec, frame)
+    sharpest, front_files = mapped.sharpest(spec, frame)
     columns, rows = table(frame, axes)
     disagreeing = answer.agreement.indicators_disagree
     seen = {**answer.trainings, **answer.reasons, "indicators_disagree": disagreeing}
+    failed = exhibits.failures(frame, axes)
     content = {
         "name": spec.name,
         "question": question(spec),
@@ -60,13 +63,31 @@ def compose(spec: StudySpec, frame: pd.DataFrame, folder: Path) -> tuple[dict[st
         "answer": answer,
         "tiles": tiles(answer, frame),
         "shares": [(name, answer.configurations[name]) for name in OUTCOMES],
-        "overview": drawing.to_svg(overview, f"Outcome over {listed(axes or ['trials'])}"),
-        "curves": drawing.to_svg(curves, "d and r over the updates") if curves else "",
+        "glossary": symbols.glossary(axes),
+        "map": the_map,
+        "panels": [
+            drawing.to_svg(figure, f"Trainings of the study, panel {place}")
+            for place, figure in enumerate(
+                figures.panels(frame, spec, mapped=not the_map["missing"])
+            )
+        ],
+        "curves": [
+            drawing.to_svg(figure, f"d and r over the updates, training {place}")
+            for place, figure in enumerate(figures.curves(frame, folder, spec.base))
+        ],
         "columns": columns,
         "rows": rows,
-        "members": members(frame, axes, folder),
-        "failures": failures(frame, axes),
-        "foretelling": foretelling(compare(frame, spec.parameters), spec.long_run.steps, axes),
+        "members": [],
+        "data": {
+            "trainings": parallel.trainings(frame, axes),
+            "axes": parallel.coordinates(frame, axes, spec.parameters),
+        },
+        "sharpest": sharpest,
+        "failures": failed[: exhibits.LONGEST],
+        "more_failures": max(0, len(failed) - exhibits.LONGEST),
+        "foretelling": exhibits.foretelling(
+            compare(frame, spec.parameters), spec.long_run.steps, axes
+        ),
         "advice": [(name, each, seen.get(name, 0)) for name, each in ADVICE.items()],
         "cost": cost(frame),
         "commands": commands(spec, frame, folder),
@@ -76,7 +97,15 @@ def compose(spec: StudySpec, frame: pd.DataFrame, folder: Path) -> tuple[dict[st
         "signs": _SIGNS,
         "long_run_signs": _LONG_RUN_SIGNS,
     }
-    return content, drawing.to_png(overview)
+    overview = drawing.to_png(figures.overview(frame, spec))
+    return content, {"overview.png": overview, **map_files, **front_files}
+
+
+def members(spec: StudySpec, frame: pd.DataFrame, folder: Path, page: str) -> list[dict[str, Any]]:
+    """Trainings with those of their pictures that still fit into a page without any."""
+    frame = tidy(frame)
+    room = min(PICTURE_BUDGET, PAGE_BUDGET - len(page.encode()))
+    return exhibits.members(frame, axes_of(frame, spec.parameters), folder, room)
 
 
 def question(spec: StudySpec) -> str:
@@ -108,10 +137,6 @@ def _range(distribution: Any) -> str:
     return f"{number(distribution.min)} to {number(distribution.max)}{log}"
 
 
-def plain(value: float | str) -> str:
-    return value if isinstance(value, str) else number(value)
-
-
 def tiles(answer: Answer, frame: pd.DataFrame) -> list[tuple[str, str, str]]:
     """The numbers to read first: value, its unit or what it is out of, what it says."""
     converged, agreement = answer.configurations["convergent"], answer.agreement
@@ -124,64 +149,6 @@ def tiles(answer: Answer, frame: pd.DataFrame) -> list[tuple[str, str, str]]:
         found.append((number(sharpest), "", "data_epsilon of the setting to take"))
     value, unit = duration(frame["seconds"].sum()).split(" ", 1)
     return [*found, (value, unit, f"in {counted(len(frame), 'training')}")]
-
-
-def members(frame: pd.DataFrame, axes: Sequence[str], folder: Path) -> list[dict[str, Any]]:
-    """The chosen trainings that left pictures, each with those that fit into the page."""
-    found = []
-    room = PICTURE_BUDGET
-    for _, row in chosen(frame).iterrows():
-        place = figures.member_folder(folder, row)
-        pictures = {}
-        for kind, names in (
-            ("diagnostics", ("diagnostics",)),
-            ("states", ("samples", "landscape")),
-        ):
-            files = [path for name in names if (path := place / f"{name}.png").is_file()]
-            uri = _data_uri(files[0]) if files else ""
-            pictures[kind] = uri if len(uri) <= room else ""
-            room -= len(pictures[kind])
-        if any(pictures.values()):
-            found.append({**_told(row, axes), **pictures})
-    return found
-
-
-def failures(frame: pd.DataFrame, axes: Sequence[str]) -> list[dict[str, Any]]:
-    """The trainings that broke off or have no verdict, with their causes."""
-    broken = frame[~frame["outcome"].isin(("convergent", "nonconvergent"))]
-    return [_told(row, axes) for _, row in broken.iterrows()]
-
-
-def foretelling(found: Comparison, steps: int, axes: Sequence[str]) -> dict[str, Any] | None:
-    """What foretells the long run; None where no training has one.
-
-    Args:
-        found: Quantities against long run.
-        steps: Of a long run.
-        axes: The parameters that vary.
-    """
-    if not found.holds + found.departs:
-        return None
-    few = agreement_text.too_few(found)
-    figure = agreement_figure.areas(found)
-    label = "How well each quantity foretells the long run"
-    return {
-        "steps": steps,
-        "detectable": "" if math.isnan(found.detectable) else number(found.detectable),
-        "counts": agreement_text.counts_sentence(found),
-        "too_few": few,
-        "findings": agreement_text.findings(found),
-        "choices": agreement_text.choices(found),
-        "headings": agreement_text.HEADINGS,
-        "figure": drawing.to_svg(figure, label) if figure else "",
-        "held_out": agreement_text.held_out(found),
-        "both": agreement_text.both(found),
-        "thirds": agreement_text.each_third(found),
-        "wrong": []
-        if few
-        else [_mistaken(row, axes) for _, row in found.wrong[:LONGEST].iterrows()],
-        "more": max(0, len(found.wrong) - LONGEST),
-    }
 
 
 def cost(frame: pd.DataFrame) -> str:
@@ -231,34 +198,3 @@ def versions() -> str:
         except metadata.PackageNotFoundError:
             continue  # a page can be written where nothing is trained
     return ", ".join(found)
-
-
-def _told(row: pd.Series, axes: Sequence[str]) -> dict[str, Any]:
-    """A training, for a caption."""
-    names = dict.fromkeys([*axes, "epsilon"])
-    return {
-        "trial": row["trial"],
-        "seed": row["seed"],
-        "outcome": row["outcome"],
-        "reasons": reasons_of(row["reasons"]) if row["outcome"] == "nonconvergent" else [],
-        "long_run": row["long_run"] if row["long_run"] in _LONG_RUN_SIGNS else "",
-        "setting": ", ".join(f"{name} {plain(row[name])}" for name in names),
-        "cause": row["cause"] or "no cause was recorded",
-    }
-
-
-def _mistaken(row: pd.Series, axes: Sequence[str]) -> dict[str, Any]:
-    """A training of which verdict and long run disagree, with what led the verdict astray."""
-    margins = {name: row[name] for name in map(str, row.index) if name.startswith(MARGIN)}
-    known = {name: value for name, value in margins.items() if value == value}
-    least = min(known, key=lambda name: known[name], default="")
-    return {
-        **_told(row, axes),
-        "departure": plain(row["long_run_departure"]).replace("-", "−"),
-        "margin": plain(row["convergence_margin"]).replace("-", "−"),
-        "least": least.removeprefix(MARGIN),
-    }
-
-
-def _data_uri(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

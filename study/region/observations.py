@@ -1,0 +1,63 @@
+"""Trainings as a field sees them: the margins of each, those that broke off at the floor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ebm_core.assessment import MARGIN_FLOOR
+
+Array = np.ndarray
+
+# Margins of one training by requirement, NaN where one is not known; None if it broke off, and
+# left no series to measure margins on.
+Observation = Mapping[str, float] | None
+
+# Columns of the table of results.
+_PREFIX = "margin_"
+_LEAST = "convergence_margin"
+# Verdicts on trainings that broke off.
+CENSORED = ("diverged", "collapsed")
+
+
+def is_known(row: Mapping[str, Any]) -> bool:
+    """Whether a training tells anything of where learning converges."""
+    return row.get("verdict") in CENSORED or not math.isnan(_number(row.get(_LEAST)))
+
+
+def observation(row: Mapping[str, Any]) -> Observation:
+    """What a row of the table of results says; one that `is_known`."""
+    if row.get("verdict") in CENSORED:
+        return None
+    found = {
+        name.removeprefix(_PREFIX): value
+        for name in map(str, row)
+        if name.startswith(_PREFIX) and not math.isnan(value := _number(row[name]))
+    }
+    return found or {"least": _number(row[_LEAST])}
+
+
+def margins(trainings: Sequence[Observation], floor: float = MARGIN_FLOOR) -> dict[str, Array]:
+    """The margins of n trainings by requirement, shape (n,) each; NaN where one is not known.
+
+    Args:
+        trainings: What is known of each.
+        floor: Where those that broke off stand, in every margin.
+    """
+    names = list(dict.fromkeys(name for each in trainings if each for name in each)) or ["least"]
+    return {
+        name: np.array(
+            [floor if each is None else each.get(name, np.nan) for each in trainings], dtype=float
+        )
+        for name in names
+    }
+
+
+def _number(value: Any) -> float:
+    try:
+        return math.nan if value is None else float(value)
+    except TypeError:  # pandas' NA
+        return math.nan

@@ -1,0 +1,86 @@
+"""Fields of margins whose region is known: what a training would say, with noise, in no time."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from optuna.distributions import BaseDistribution, FloatDistribution
+
+from study.region.observations import Observation
+
+Array = np.ndarray
+
+# Of the real margins of digits, fitted to studies of them, between 0.1 and 0.2.
+NOISE = 0.15
+
+
+@dataclass(frozen=True)
+class DesignedField:
+    """Margins over the unit cube.
+
+    Attributes:
+        dimensions: Of the cube.
+        exact: From places, shape (n, dimensions), to margins by requirement, before they are cut
+            off at -3 and 1.
+        breaks_off: From places to whether a training there breaks off.
+        noise: Sd of a training about each margin.
+    """
+
+    dimensions: int
+    exact: Callable[[Array], dict[str, Array]]
+    breaks_off: Callable[[Array], Array]
+    noise: float = NOISE
+
+    @property
+    def space(self) -> dict[str, BaseDistribution]:
+        return {f"x{i}": FloatDistribution(0, 1) for i in range(self.dimensions)}
+
+    def inside(self, places: Array) -> Array:
+        """Whether all margins are 0 or more, shape (n,)."""
+        least = np.min(list(self.exact(places).values()), axis=0)
+        return (least >= 0) & ~self.breaks_off(places)
+
+    def train(self, place: Array, random: np.random.Generator) -> Observation:
+        """What one training at a place, shape (dimensions,), says."""
+        if self.breaks_off(place[None])[0]:
+            return None
+        return {
+            name: float(np.clip(value[0] + self.noise * random.standard_normal(), -3, 1))
+            for name, value in self.exact(place[None]).items()
+        }
+
+
+def _plane(x: Array) -> dict[str, Array]:
+    u, v = x.T
+    return {
+        "r_in_band": 5 * (u - 0.38 - 0.22 * np.sin(3 * v)),
+        "model_at_rest": 4 * (0.85 - v - 0.35 * (u - 0.4) ** 2),
+    }
+
+
+def _four(x: Array) -> dict[str, Array]:
+    u, v, w, z = x.T
+    return {
+        "r_in_band": 5 * (u - 0.30 - 0.25 * (v - 0.5) ** 2 - 0.08 * np.sin(4 * w)),
+        "model_at_rest": 4 * (0.86 - w - 0.20 * (u - 0.5) + 0.10 * z),
+        "d_balanced": 4 * (1.02 - 0.5 * v - 0.45 * (1 - z) * (1 - u)),
+    }
+
+
+def plane() -> DesignedField:
+    """Two dimensions, a curved region of about 0.4."""
+    return DesignedField(2, _plane, lambda x: x[:, 1] > 0.95)
+
+
+def four() -> DesignedField:
+    """Four dimensions that matter differently, a region of about 0.5."""
+    return DesignedField(4, _four, lambda x: x[:, 2] + 0.1 * x[:, 0] > 0.97)
+
+
+def grid(dimensions: int, side: int) -> Array:
+    """All points of a grid whose cells are equally large, shape (side ** dimensions, ...)."""
+    ticks = (np.arange(side) + 0.5) / side
+    return np.array(list(itertools.product(ticks, repeat=dimensions)))
