@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 import pytest
 
-from ebm_core import preset, train
+from ebm_core import preset, train, train_members
 from ebm_core.evaluate import check
 
 KEPT = {"gamma_start": None, "anneal_updates": 0}
@@ -38,7 +40,9 @@ def test_a_high_kept_rate_diverges_within_some_updates() -> None:
 
 
 def test_adam_at_a_high_rate_oscillates_strongly() -> None:
-    swing = train(preset("digits_strong")).assessment.oscillation
-    assert swing.type == "strong"
-    assert swing.acf_min < -0.3
-    assert swing.corr_d_r > 0.5
+    """Over three seeds: rounding, and so the processor, decides how deep a single run dips."""
+    runs = train_members([preset("digits_strong", seed=seed) for seed in range(3)])
+    swings = [run.assessment.oscillation for run in runs]
+    assert [swing.type for swing in swings] == ["strong"] * 3
+    assert median(swing.acf_min for swing in swings) < -0.3
+    assert all(swing.corr_d_r > 0.5 for swing in swings)
