@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from study import space
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
+    from study.region.observations import Observation
     from study.spec import StudySpec
     from study.table import Row
 
@@ -66,14 +68,9 @@ def make_sampler(spec: StudySpec, number: int, rows: Rows | None = None) -> Base
 
     if spec.method == "boundary":
         from study.boundary import BoundarySampler
-        from study.region.observations import Observation, is_known, observation
 
-        def observe(trial: FrozenTrial) -> list[Observation]:
-            return [observation(row) for row in rows(trial) if is_known(row)] if rows else []
-
-        return BoundarySampler(
-            observe=observe if rows else None, seed=spec.seed, startup_trials=_LEAST_TOLD
-        )
+        observe = None if rows is None else partial(_observed, rows)
+        return BoundarySampler(observe=observe, seed=spec.seed, startup_trials=_LEAST_TOLD)
     seed = (spec.seed * _MIX + number) % 2**32
     if spec.method == "tpe":
         return optuna.samplers.TPESampler(
@@ -85,3 +82,9 @@ def make_sampler(spec: StudySpec, number: int, rows: Rows | None = None) -> Base
         population = min(50, max(4, spec.trials // 4))
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
     return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _observed(rows: Rows, trial: FrozenTrial) -> list[Observation]:
+    from study.region.observations import is_known, observation
+
+    return [observation(row) for row in rows(trial) if is_known(row)]

@@ -374,3 +374,12 @@ def test_what_is_stopped_early_is_handed_out_to_be_judged_and_told_as_pruned() -
     assert ledger.trials()[2].value == 0.1
     # a look that is told again, as after an interruption, is no second one
     assert ledger.look(packs[0][0], 200, 0.9) is False
+
+
+def test_a_study_goes_on_under_another_path_of_its_folder() -> None:
+    begun = open_ledger(load())
+    (first,) = begun.next_pack(1)
+    elsewhere = load(storage=str(Path("studies").absolute()))
+    again = open_ledger(elsewhere)
+    assert [unit.key for unit in again.next_pack(1)] == [first.key]
+    assert again.study.user_attrs["study"]["storage"] == elsewhere.storage

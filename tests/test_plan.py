@@ -270,6 +270,17 @@ def test_what_is_asked_for_anew_is_chosen_anew(now: Wanted) -> None:
     assert kept({}, asked, 16) is None
 
 
+def test_a_plan_is_kept_where_only_the_place_changes() -> None:
+    asked = wanted(cpus_per_trial="auto", **AUTO)
+    memory = {KEY: keep(Plan(4, 2, 3), asked)}
+    there = {"address": "10.0.0.1:6379", "retries": 5}
+    elsewhere = Wanted(asked.resources.model_copy(update=there))
+    assert kept(memory, elsewhere, 16) == Plan(4, 2, 3)
+    # as ledgers of earlier versions have it
+    memory[KEY]["wanted"]["resources"] = asked.resources.model_dump()
+    assert kept(memory, elsewhere, 16) == Plan(4, 2, 3)
+
+
 def test_a_plan_settles_what_was_left_to_choose() -> None:
     asked = wanted(2, cpus_per_trial="auto", **AUTO)
     assert not asked.fixed

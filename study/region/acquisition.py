@@ -11,8 +11,7 @@ training shows all margins at once, and they are independent, so that expectatio
 products.
 
 Source: stepwise uncertainty reduction (Bect, Ginsbourger, Li, Picheny and Vazquez 2012), in the
-closed form of Chevalier et al. 2014, here for a region that several margins bound. *Straddle* is
-of Bryan et al. 2005.
+closed form of Chevalier et al. 2014, here for a region that several margins bound.
 """
 
 from __future__ import annotations
@@ -47,19 +46,6 @@ def uncertainty_left(field: Field, candidates: Array, nodes: Array) -> Array:
         inside *= norm.cdf(a)
         both *= _both_under(a, share)
     return np.asarray((inside - both).mean(axis=1))
-
-
-def straddle(field: Field, candidates: Array, width: float = 1.96) -> Array:
-    """How far the interval of the least margin reaches to both sides of 0; the largest is best.
-
-    Args:
-        field: Of the margins.
-        candidates: Places, shape (c, columns).
-        width: Of the interval, in sd.
-    """
-    mean, deviation = field.at(candidates)
-    least = mean.argmin(axis=0), np.arange(len(candidates))
-    return np.asarray(width * deviation[least] - np.abs(mean[least]))
 
 
 def _both_under(a: Array, correlation: Array) -> Array:

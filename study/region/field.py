@@ -1,4 +1,4 @@
-r"""A model of the margins of a verdict over the search space. All that touches scikit-learn's GPs.
+r"""A model of the margins of a verdict over the search space, of scikit-learn's processes.
 
 Learning converges at x where every requirement holds, so that its region is a level set of the
 least of the margins :math:`m_i`:
@@ -13,32 +13,26 @@ place of another; the single ones are smooth.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.stats import norm
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+from study.region import kernel
 
 Array = np.ndarray
 
-# Of the unit cube. Logarithms of the parameters of the kernel have normal priors, without which
-# a handful of points is explained as noise, or by one column alone: middle and sd.
-_LENGTH, _LENGTH_SD = 0.5, 0.8
-_LENGTH_BOUNDS = (0.05, 20.0)
-# Shares of the variance of the values
-_SIGNAL, _SIGNAL_SD, _SIGNAL_BOUNDS = 1.0, 1.0, (0.05, 20.0)
-_NOISE, _NOISE_SD, _NOISE_BOUNDS = 0.02, 1.5, (1e-5, 1.0)
-# The fit starts here, and the best end is taken: lengths of the kernel.
-_STARTS = (0.25, 1.0)
 # Added to the diagonal, for places that coincide; what counts as no variance.
 _JITTER, _TINY = 1e-9, 1e-12
 # Of more values than this a kernel is fitted to as many; all of them are conditioned on.
 _MOST_FITTED = 250
+# Kernels that draws are made under, where there are no more trainings than these: more of them
+# leave no doubt about the kernel.
+_KERNELS, _DOUBTED = 24, 150
 
 
 @dataclass(frozen=True)
@@ -54,6 +48,13 @@ class Gaussian:
     mean: Array
     covariance: Array
     noise: float
+
+    def draws(self, count: int, random: np.random.Generator) -> Array:
+        """Shape (count, m)."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        root = vectors * np.sqrt(np.maximum(values, 0))
+        drawn = random.standard_normal((count, len(self.mean)))
+        return np.asarray(self.mean + drawn @ root.T)
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,14 @@ class Margin:
         y = np.concatenate([self.process.y_train_, self.process.predict(places)])
         return replace(self, process=_conditioned(self.process.kernel_, x, y))
 
+    def variants(self, count: int, random: np.random.Generator) -> list[Margin]:
+        """The same under other kernels that may be; itself where there is no doubt about it."""
+        x, y = self.process.X_train_, self.process.y_train_
+        if len(x) > _DOUBTED:
+            return [self]
+        kernels = kernel.variants(self.process, count, random)
+        return [replace(self, process=_conditioned(each, x, y)) for each in kernels]
+
 
 @dataclass(frozen=True)
 class Field:
@@ -125,14 +134,22 @@ class Field:
         return np.asarray(norm.cdf(mean / deviation).prod(axis=0))
 
     def draws(self, places: Array, count: int, seed: int) -> Array:
-        """The least margin at m places in draws from the posterior, shape (count, m)."""
+        """The least margin at m places in draws from the posterior, shape (count, m).
+
+        Where trainings are few, the kernels are drawn as well: an interval under the most probable
+        ones alone is too narrow.
+        """
         random = np.random.default_rng(seed)
         least = np.full((count, len(places)), np.inf)
-        for each in self.jointly(places):
-            values, vectors = np.linalg.eigh(each.covariance)
-            root = vectors * np.sqrt(np.maximum(values, 0))
-            drawn = each.mean + random.standard_normal((count, len(places))) @ root.T
-            least = np.minimum(least, drawn)
+        for each in self.margins.values():
+            kernels = each.variants(_KERNELS, random)
+            shares = np.array_split(np.arange(count), len(kernels))
+            drawn = [
+                variant.jointly(places).draws(len(share), random)
+                for variant, share in zip(kernels, shares, strict=True)
+            ]
+            # which kernel of one margin meets which of another is chance
+            least = np.minimum(least, random.permutation(np.concatenate(drawn)))
         return least
 
     def believing(self, places: Array) -> Field:
@@ -174,53 +191,23 @@ def _fitted(x: Array, y: Array) -> Margin:
     # of constant values nothing is known of how far they may move elsewhere: by a tolerance
     scale = scale if scale > _TINY else 1.0
     y = (y - middle) / scale
-    columns = x.shape[1]
-    kernel = (
-        ConstantKernel(_SIGNAL, _SIGNAL_BOUNDS)
-        * Matern([_LENGTH] * columns, _LENGTH_BOUNDS, nu=2.5)
-        + WhiteKernel(_NOISE, _NOISE_BOUNDS)
-    )  # fmt: skip
-    chosen = _spread(len(x))
-    process = GaussianProcessRegressor(kernel, alpha=_JITTER, optimizer=_most_probable)
-    process.fit(x[chosen], y[chosen])
+    chosen = spread(len(x), _MOST_FITTED)
+    process = GaussianProcessRegressor(
+        kernel.prior(x.shape[1]), alpha=_JITTER, optimizer=kernel.most_probable
+    )
+    with warnings.catch_warnings():
+        # a length at its bound is an answer: the margin is level along that column, or rough
+        warnings.filterwarnings("ignore", "The optimal value found for dimension")
+        process.fit(x[chosen], y[chosen])
     if len(chosen) < len(x):
         process = _conditioned(process.kernel_, x, y)
     return Margin(process, middle, scale)
 
 
-def _conditioned(kernel: Any, x: Array, y: Array) -> GaussianProcessRegressor:
-    return GaussianProcessRegressor(kernel, alpha=_JITTER, optimizer=None).fit(x, y)
+def _conditioned(under: Any, x: Array, y: Array) -> GaussianProcessRegressor:
+    return GaussianProcessRegressor(under, alpha=_JITTER, optimizer=None).fit(x, y)
 
 
-def _spread(count: int) -> Array:
-    """Rows to fit a kernel to: all, or as many as are quick, evenly from first to last."""
-    return np.unique(np.linspace(0, count - 1, min(count, _MOST_FITTED)).round().astype(int))
-
-
-def _most_probable(
-    objective: Callable[[Array], tuple[float, Array]], initial: Array, bounds: Array
-) -> tuple[Array, float]:
-    """The most probable kernel under the priors, from several starts; a scikit-learn optimizer.
-
-    Args:
-        objective: Negative log likelihood and its gradient, of the logarithms of the parameters:
-            signal, lengths, noise.
-        initial: Shape (parameters,).
-        bounds: Shape (parameters, 2).
-    """
-    columns = len(initial) - 2
-    middles = np.log([_SIGNAL, *[_LENGTH] * columns, _NOISE])
-    widths = np.array([_SIGNAL_SD, *[_LENGTH_SD] * columns, _NOISE_SD])
-
-    def posterior(theta: Array) -> tuple[float, Array]:
-        value, gradient = objective(theta)
-        away = (theta - middles) / widths
-        return float(value) + 0.5 * float(away @ away), gradient + away / widths
-
-    ends = []
-    for length in _STARTS:
-        start = initial.copy()
-        start[1:-1] = math.log(length)
-        ends.append(minimize(posterior, start, jac=True, bounds=bounds, method="L-BFGS-B"))
-    best = min(ends, key=lambda end: float(end.fun))
-    return best.x, float(best.fun)
+def spread(count: int, most: int) -> Array:
+    """Which of `count` rows to take where only so many are quick: evenly from first to last."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)

@@ -29,7 +29,7 @@ Array = np.ndarray
 
 # Assessed trainings without which there is no map.
 LEAST_TRAININGS = 5
-# Of more trainings the latest are left out; a study of a thousand is mapped in seconds.
+# Of more trainings as many are taken, evenly; a study of a thousand is mapped in seconds.
 MOST_TRAININGS = 400
 _SEED = 0
 # Points over which shares of the space are measured, others averaged, and next ones sought.
@@ -138,6 +138,7 @@ class ConvergenceMap:
     Attributes:
         axes: The parameters that vary, in the order of the study file.
         parameters: All of them.
+        coordinates: Between points and the cube that the models see.
         trained: Trainings that it is fitted to.
         reference: Where slices are taken unless said otherwise.
         reference_is: What that is, in words.
@@ -156,7 +157,7 @@ class ConvergenceMap:
         self.parameters = parameters
         self.trained = trained
         self.reference, self.reference_is = reference, reference_is
-        self._coordinates, self._field = coordinates, fitted
+        self.coordinates, self._field = coordinates, fitted
 
     def probability(self, points: Sequence[Mapping[str, Any]]) -> Array:
         """P that learning converges at points of the space, shape (n,).
@@ -164,11 +165,11 @@ class ConvergenceMap:
         It is the probability that the margins there are 0 or more, without the noise of a single
         training: near the edge a training may turn out either way.
         """
-        return self._field.probability(self._coordinates.place(points))
+        return self._field.probability(self.coordinates.place(points))
 
     @cached_property
     def _everywhere(self) -> Array:
-        return self.probability(self._coordinates.sobol(_SHARES, _SEED))
+        return self.probability(self.coordinates.sobol(_SHARES, _SEED))
 
     @property
     def share(self) -> float:
@@ -193,7 +194,7 @@ class ConvergenceMap:
         """
         cells = resolution or (25 if averaged else 41)
         x, y = self._values(first, cells), self._values(second, cells)
-        others = self._coordinates.sobol(_OTHERS, _SEED) if averaged else [self.reference]
+        others = self.coordinates.sobol(_OTHERS, _SEED) if averaged else [self.reference]
         points = [
             {**other, first: across, second: up} for other in others for up in y for across in x
         ]
@@ -220,7 +221,7 @@ class ConvergenceMap:
         """
         at = at or self.reference
         values = self._values(name, _ALONG)
-        places = self._coordinates.place([{**at, name: value} for value in values])
+        places = self.coordinates.place([{**at, name: value} for value in values])
         surest = int(self._field.probability(places).argmax())
         inside = self._field.draws(places, _DRAWS, _SEED) >= 0
         if inside[:, surest].mean() < 0.5:
@@ -236,15 +237,23 @@ class ConvergenceMap:
         return Crossing(name, side, lower, upper, level, at)
 
     def next_points(self, count: int = 3) -> list[Point]:
-        """The points whose training would tell most about the region, all of them together."""
-        options = self._coordinates.sobol(_OPTIONS, _SEED + 1)
-        places = self._coordinates.place(options)
-        nodes = self._coordinates.place(self._coordinates.sobol(_NODES, _SEED))
-        found, fitted = [], self._field
-        for _ in range(count):
-            best = int(acquisition.uncertainty_left(fitted, places, nodes).argmin())
-            found.append(space.snap(self.parameters, options[best]))
-            fitted = fitted.believing(places[best : best + 1])
+        """The points whose training would tell most about the region, all of them together.
+
+        They differ from each other; a space of few points may have fewer.
+        """
+        drawn = self.coordinates.sobol(_OPTIONS, _SEED + 1)
+        snapped = [space.snap(self.parameters, point) for point in drawn]
+        options = list({tuple(point.items()): point for point in snapped}.values())
+        places = self.coordinates.place(options)
+        nodes = self.coordinates.place(self.coordinates.sobol(_NODES, _SEED))
+        fitted, left = self._field, np.arange(len(options))
+        found = []
+        for _ in range(min(count, len(options))):
+            best = acquisition.uncertainty_left(fitted, places[left], nodes).argmin()
+            chosen = left[best]
+            found.append(options[chosen])
+            fitted = fitted.believing(places[chosen : chosen + 1])
+            left = np.delete(left, best)
         return found
 
     def importances(self) -> dict[str, Importance]:
@@ -252,8 +261,8 @@ class ConvergenceMap:
         from scipy.stats import sobol_indices, uniform
 
         def least(quantiles: Array) -> Array:
-            points = self._coordinates.points(quantiles.T)
-            return np.asarray(self._field.at(self._coordinates.place(points))[0].min(axis=0))
+            points = self.coordinates.points(quantiles.T)
+            return np.asarray(self._field.at(self.coordinates.place(points))[0].min(axis=0))
 
         axes = [uniform()] * len(self.axes)
         # of a constant the shares are 0 / 0
@@ -267,7 +276,7 @@ class ConvergenceMap:
         index = self.axes.index(name)
         quantiles = np.full((most, len(self.axes)), 0.5)
         quantiles[:, index] = (np.arange(most) + 0.5) / most
-        points = self._coordinates.points(quantiles)
+        points = self.coordinates.points(quantiles)
         return list(dict.fromkeys(self.parameters[name].snap(point[name]) for point in points))
 
 
@@ -282,7 +291,8 @@ def fit(frame: pd.DataFrame, parameters: Parameters) -> ConvergenceMap:
         TooFew: If fewer trainings than `LEAST_TRAININGS` have a verdict on learning.
     """
     records: list[dict[str, Any]] = frame.to_dict("records")  # type: ignore[assignment]
-    rows = [row for row in records if is_known(row)][:MOST_TRAININGS]
+    known = [row for row in records if is_known(row)]
+    rows = [known[index] for index in field.spread(len(known), MOST_TRAININGS)]
     axes = space.searched(parameters)
     if len(rows) < LEAST_TRAININGS:
         raise TooFew(

@@ -25,12 +25,12 @@ CENSORED = ("diverged", "collapsed")
 
 def is_known(row: Mapping[str, Any]) -> bool:
     """Whether a training tells anything of where learning converges."""
-    return row.get("verdict") in CENSORED or not math.isnan(_number(row.get(_LEAST)))
+    return _is_censored(row) or not math.isnan(_number(row.get(_LEAST)))
 
 
 def observation(row: Mapping[str, Any]) -> Observation:
     """What a row of the table of results says; one that `is_known`."""
-    if row.get("verdict") in CENSORED:
+    if _is_censored(row):
         return None
     found = {
         name.removeprefix(_PREFIX): value
@@ -54,6 +54,11 @@ def margins(trainings: Sequence[Observation], floor: float = MARGIN_FLOOR) -> di
         )
         for name in names
     }
+
+
+def _is_censored(row: Mapping[str, Any]) -> bool:
+    # as text, since pandas' NA compares with nothing
+    return str(row.get("verdict")) in CENSORED
 
 
 def _number(value: Any) -> float:

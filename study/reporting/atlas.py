@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,7 +82,9 @@ class Atlas:
             cells = round((17 if averaged else 41) * coarser)
             pair = self.found.pair(first, second, averaged, resolution=cells)
             others = (
-                self._coordinates.sobol(_OTHERS, seed=0) if averaged else [self.found.reference]
+                self.found.coordinates.sobol(_OTHERS, seed=0)
+                if averaged
+                else [self.found.reference]
             )
             points = [
                 {**other, first: x, second: y} for other in others for y in pair.y for x in pair.x
@@ -101,7 +102,7 @@ class Atlas:
         """Share of the nearest trainings that broke off, shape (n,)."""
         tree, broke = self._neighbours
         nearest = min(NEAREST, len(broke))
-        _, which = tree.query(self._coordinates.place(points), k=range(1, nearest + 1))
+        _, which = tree.query(self.found.coordinates.place(points), k=range(1, nearest + 1))
         return np.asarray(broke[which].mean(axis=1))
 
     def grades(self, shown: Sequence[str]) -> pd.Series:
@@ -120,13 +121,6 @@ class Atlas:
         return pd.Series(np.digitize(off, _STEPS_OFF, right=True), self.trained.index)
 
     @cached_property
-    def _coordinates(self) -> Any:
-        from study.region.coordinates import Coordinates
-
-        parameters = self.found.parameters
-        return Coordinates(space.to_optuna({name: parameters[name] for name in self.found.axes}))
-
-    @cached_property
     def _neighbours(self) -> tuple[Any, Array]:
         from scipy.spatial import KDTree
 
@@ -136,7 +130,7 @@ class Atlas:
             for row in assessed.to_dict("records")
         ]
         broke = assessed["outcome"].isin(BROKEN).to_numpy(float)
-        return KDTree(self._coordinates.place(points)), broke
+        return KDTree(self.found.coordinates.place(points)), broke
 
 
 def draw_up(frame: pd.DataFrame, parameters: Parameters) -> Atlas:
@@ -155,10 +149,7 @@ def draw_up(frame: pd.DataFrame, parameters: Parameters) -> Atlas:
     if not axes or axes != space.searched(parameters):
         raise NoMap("There is no map: nothing varies that the table tells.")
     try:
-        with warnings.catch_warnings():
-            # a length at its bound is an answer: nothing changes along that axis, or everything
-            warnings.filterwarnings("ignore", "The optimal value found for dimension")
-            found = fit(frame, parameters)
+        found = fit(frame, parameters)
     except TooFew as error:
         raise NoMap(f"There is no map. {error}") from None
     trained = configurations(frame, axes)

@@ -182,11 +182,12 @@ def _joining(folder: Path, document: dict[str, Any], nodes: Cluster) -> Started:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What the command said of a cluster that it could not join, and how soon."""
+    """What the command said of a cluster that it could not join, how soon, and what it left."""
 
     code: int | None
     seconds: float
     text: str
+    left: tuple[str, ...]
 
     @property
     def last(self) -> str:
@@ -208,11 +209,14 @@ def refused(folder: Path, document: dict[str, Any], nodes: Cluster) -> Refusal:
     folder.mkdir()
     began = time.monotonic()
     run = _joining(folder, document, nodes)
+    given = {LOG, "s.yaml"}
     try:
         code = run.wait(REFUSAL_SECONDS)
     finally:
         run.kill_all()
-    return Refusal(code, time.monotonic() - began, (folder / LOG).read_text(errors="replace"))
+    seconds = time.monotonic() - began
+    left = {path.name for path in folder.iterdir()} - given
+    return Refusal(code, seconds, (folder / LOG).read_text(errors="replace"), tuple(left))
 
 
 def refusals(folder: Path, document: dict[str, Any]) -> dict[str, Refusal]:
@@ -268,6 +272,8 @@ def test_who_is_not_let_in_is_told_so(tmp_path: Path) -> None:
     answers = refusals(tmp_path, study(1, 6, 400))
     for answer in answers.values():
         assert answer.clear, answer
+        # no folder of a study, no record in MLflow
+        assert answer.left == (), answer
     assert "token" in answers["wrong token"].text
     assert "token" not in answers["no cluster"].text
 
