@@ -40,7 +40,7 @@ class BoundarySampler(BaseSampler):
     the seed, the number of the trial and the trials before it, and from nothing else.
 
     A trial that failed, or whose value is NaN, tells nothing and is passed over, unless `observe`
-    says None of it: then it stands at the floor of every margin.
+    says None of it: then it broke off, which is a margin of its own.
 
     Args:
         level: A trial is inside where its value is at least this, or at most if the direction is

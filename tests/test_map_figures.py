@@ -87,23 +87,44 @@ def test_what_is_next_can_be_read_where_it_coincides() -> None:
     assert [text.xyann[0] for text in ax.texts] == [-6, 6, 0]
 
 
-def test_the_boundary_is_where_the_map_says(four: Atlas) -> None:
+def boundary_of(atlas: Atlas) -> np.ndarray:
+    """Where the line P = 1/2 is drawn over epsilon and gamma_0, away from the ends of the axes."""
     from matplotlib.contour import ContourSet
 
-    [ax] = map_figure.panel(four, "epsilon", "gamma_0", averaged=False).axes
+    [ax] = map_figure.panel(atlas, "epsilon", "gamma_0", averaged=False).axes
     drawn = [each for each in ax.collections if isinstance(each, ContourSet) and not each.filled]
     [boundary] = [each for each in drawn if each.get_linewidth()[0] == 1.8]
     vertices = np.concatenate([path.vertices for path in boundary.get_paths()])
     inner = vertices[(vertices[:, 0] > 0.025) & (vertices[:, 0] < 0.19)]
-    p = four.found.probability(
-        [
-            {**four.found.reference, "epsilon": float(x), "gamma_0": float(y)}
-            for x, y in inner
-            if 0.006 < y < 0.35
-        ]
-    )
+    return inner[(inner[:, 1] > 0.006) & (inner[:, 1] < 0.35)]
+
+
+def probability_at(atlas: Atlas, places: np.ndarray) -> np.ndarray:
+    reference = atlas.found.reference
+    points = [{**reference, "epsilon": float(x), "gamma_0": float(y)} for x, y in places]
+    return atlas.found.probability(points)
+
+
+def test_the_boundary_is_where_the_map_says() -> None:
+    frame = labelled_frame(96)
+    whole = atlas_of(frame[~frame["verdict"].isin(("diverged", "collapsed"))], FOUR)
+    p = probability_at(whole, boundary_of(whole))
     assert p.size
     assert np.abs(p - 0.5).max() < 0.1
+
+
+def test_where_p_jumps_the_boundary_is_in_the_cell_of_the_jump(four: Atlas) -> None:
+    """Where trainings begin to break off P falls from 1 to 0 within less than a cell."""
+    places = boundary_of(four)
+    pair = four.sheet("epsilon", "gamma_0").pair
+    cells = [pair.x[1] / pair.x[0], pair.y[1] / pair.y[0]]
+    around = [
+        probability_at(four, places * np.array([cells[0] ** i, cells[1] ** j]))
+        for i, j in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+    ]
+    assert places.size
+    assert (np.min(around, axis=0) <= 0.5).all()
+    assert (np.max(around, axis=0) >= 0.5).all()
 
 
 def test_hatching_shows_where_most_of_the_nearest_broke_off() -> None:

@@ -63,18 +63,21 @@ def test_points_lie_in_the_space_and_every_step_is_as_likely() -> None:
 # -- observations --------------------------------------------------------------------------------
 
 
-def test_what_broke_off_stands_at_the_floor_of_every_margin_that_there_is() -> None:
+def test_breaking_off_is_a_margin_of_its_own() -> None:
     rows = [
         {"verdict": "convergent", "convergence_margin": 0.2, "margin_a": 0.2, "margin_b": None},
         {"verdict": "diverged", "convergence_margin": -3.0, "margin_a": None, "margin_b": None},
     ]
     assert all(map(is_known, rows))
     found = margins([observation(each) for each in rows])
-    assert {name: list(each) for name, each in found.items()} == {"a": [0.2, -3.0]}
+    assert list(found) == ["a", "unbroken"]
+    assert found["a"] == pytest.approx([0.2, np.nan], nan_ok=True)
+    assert list(found["unbroken"]) == [1.0, -3.0]
+    assert list(margins([observation(rows[0])])) == ["a"]
     assert not is_known({"verdict": "unassessed", "convergence_margin": None})
     assert not is_known({"verdict": pd.NA, "convergence_margin": pd.NA})
     alone = margins([observation(rows[1])])
-    assert list(alone["least"]) == [-3.0]
+    assert {name: list(each) for name, each in alone.items()} == {"unbroken": [-3.0]}
 
 
 # -- the field -----------------------------------------------------------------------------------
