@@ -102,7 +102,9 @@ def test_the_page_answers_first_and_has_every_section_in_order(mixed: Path) -> N
     text = text_of(mixed)
     assert Page(text).headings == SECTIONS
     question = text.index("For which epsilon does learning converge on digits?</h1>")
-    answer = text.index("Learning converges for ε between 0.1")
+    answer = text.index(
+        "Learning converges for ε over 0.0955 (90\u00a0% interval 0.0771 to 0.133)"
+    )
     assert question < answer < text.index("Learning converged for epsilon from 0.09 to 0.4")
     assert answer < text.index("<h2>")
     assert "Sharpest convergent setting: epsilon 0.105, data_epsilon 0.21" in text
