@@ -1,6 +1,6 @@
 """How many trainings it takes to find the edge of a known region, by each method.
 
-    python tests/benchmarks/test_boundary.py [--seeds 20] [--dimensions 2 4]
+    python tests/benchmarks/boundary_methods.py [--seeds 20] [--dimensions 2 4]
 
 An error is the share of the space on the wrong side of P = 1/2, by the same surrogate for all
 methods (for the grid also by the nearest trained point); a method is there once its error is, and
