@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution
 
-from study.region.observations import Observation
+from study.region.observations import Observation, observation
 
 Array = np.ndarray
 
@@ -46,11 +46,13 @@ class DesignedField:
     def train(self, place: Array, random: np.random.Generator) -> Observation:
         """What one training at a place, shape (dimensions,), says."""
         if self.breaks_off(place[None])[0]:
-            return None
-        return {
-            name: float(np.clip(value[0] + self.noise * random.standard_normal(), -3, 1))
-            for name, value in self.exact(place[None]).items()
-        }
+            return observation({"verdict": "diverged"})
+        return observation(
+            {
+                f"margin_{name}": np.clip(value[0] + self.noise * random.standard_normal(), -3, 1)
+                for name, value in self.exact(place[None]).items()
+            }
+        )
 
 
 def _plane(x: Array) -> dict[str, Array]:

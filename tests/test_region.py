@@ -72,12 +72,14 @@ def test_breaking_off_is_a_margin_of_its_own() -> None:
     found = margins([observation(each) for each in rows])
     assert list(found) == ["a", "unbroken"]
     assert found["a"] == pytest.approx([0.2, np.nan], nan_ok=True)
-    assert list(found["unbroken"]) == [1.0, -3.0]
+    assert list(found["unbroken"]) == [1.0, -1.0]
     assert list(margins([observation(rows[0])])) == ["a"]
+    far = [margins([observation({"margin_a": value})])["a"][0] for value in (-3, -1, -0.1, 0, 1)]
+    assert far == [-1, -1, -0.1, 0, 1]
     assert not is_known({"verdict": "unassessed", "convergence_margin": None})
     assert not is_known({"verdict": pd.NA, "convergence_margin": pd.NA})
     alone = margins([observation(rows[1])])
-    assert {name: list(each) for name, each in alone.items()} == {"unbroken": [-3.0]}
+    assert {name: list(each) for name, each in alone.items()} == {"unbroken": [-1.0]}
 
 
 # -- the field -----------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ Array = np.ndarray
 _JITTER, _TINY = 1e-9, 1e-12
 # Of more values than this a kernel is fitted to as many; all of them are conditioned on.
 _MOST_FITTED = 250
+# Of the values so many are taken to show their noise, even if fewer do.
+_LEAST_SHOWN = 0.2
 # Kernels that draws are made under, where there are no more trainings than these: more of them
 # leave no doubt about the kernel.
 _KERNELS, _DOUBTED = 24, 150
@@ -199,9 +201,20 @@ def _fitted(x: Array, y: Array) -> Margin:
         # a length at its bound is an answer: the margin is level along that column, or rough
         warnings.filterwarnings("ignore", "The optimal value found for dimension")
         process.fit(x[chosen], y[chosen])
-    if len(chosen) < len(x):
-        process = _conditioned(process.kernel_, x, y)
-    return Margin(process, middle, scale)
+    under = process.kernel_
+    under.k2.noise_level = min(under.k2.noise_level / _shown(y), 1.0)
+    return Margin(_conditioned(under, x, y), middle, scale)
+
+
+def _shown(y: Array) -> float:
+    """Share of the values that can show their noise, not cut off at the largest or the smallest.
+
+    The noise that is most probable for all is too small by this share at the edge of a region,
+    where none is cut off, and intervals would be too narrow.
+    """
+    shown = 1 - float(np.isin(y, [y.min(), y.max()]).mean())
+    # a margin of two values only is not cut off
+    return max(shown, _LEAST_SHOWN) if shown else 1.0
 
 
 def _conditioned(under: Any, x: Array, y: Array) -> GaussianProcessRegressor:
