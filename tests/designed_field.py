@@ -58,28 +58,28 @@ class DesignedField:
 def _plane(x: Array) -> dict[str, Array]:
     u, v = x.T
     return {
-        "r_in_band": 5 * (u - 0.38 - 0.22 * np.sin(3 * v)),
-        "model_at_rest": 4 * (0.85 - v - 0.35 * (u - 0.4) ** 2),
+        "r_in_band": 5 * (u - 0.42 - 0.16 * np.sin(7 * v)),
+        "spread_matched": 4 * (v - 0.24 - 0.14 * np.sin(8 * u)),
     }
 
 
 def _four(x: Array) -> dict[str, Array]:
     u, v, w, z = x.T
     return {
-        "r_in_band": 5 * (u - 0.30 - 0.25 * (v - 0.5) ** 2 - 0.08 * np.sin(4 * w)),
-        "model_at_rest": 4 * (0.86 - w - 0.20 * (u - 0.5) + 0.10 * z),
-        "d_balanced": 4 * (1.02 - 0.5 * v - 0.45 * (1 - z) * (1 - u)),
+        "r_in_band": 5 * (u - 0.35 + 0.4 * (v - 0.5) - 0.10 * np.sin(5 * w)),
+        "spread_matched": 4 * (w - 0.42 + 0.45 * u - 0.08 * np.sin(6 * v)),
+        "d_balanced": 4 * (v - 0.10 + 0.15 * u - 0.12 * z),
     }
 
 
 def plane() -> DesignedField:
-    """Two dimensions, a curved region of about 0.4."""
-    return DesignedField(2, _plane, lambda x: x[:, 1] > 0.95)
+    """Two dimensions, a region of 0.45 with bays."""
+    return DesignedField(2, _plane, lambda x: x[:, 1] > 0.92 - 0.10 * np.sin(6 * x[:, 0]))
 
 
 def four() -> DesignedField:
-    """Four dimensions that matter differently, a region of about 0.5."""
-    return DesignedField(4, _four, lambda x: x[:, 2] + 0.1 * x[:, 0] > 0.97)
+    """Four dimensions that matter differently, a region of 0.46."""
+    return DesignedField(4, _four, lambda x: x[:, 2] > 0.70 + 0.30 * x[:, 1])
 
 
 def grid(dimensions: int, side: int) -> Array:

@@ -3,8 +3,8 @@
     python tests/benchmarks/boundary_methods.py [--seeds 20] [--dimensions 2 4]
 
 An error is the share of the space on the wrong side of P = 1/2, by the same surrogate for all
-methods (for the grid also by the nearest trained point); a method is there once its error is, and
-stays, at most a tenth of the smaller class's share.
+methods; a grid is also read as grids are, by its nearest point. A method is there once its error
+is, and stays, at most a tenth of the smaller class's share.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from study.region import field as fields
 from study.region.observations import Observation, margins
 
 FIELDS = {2: plane, 4: four}
-# Trainings until which a method is followed; grids by points a side.
-MOST = {2: 80, 4: 200}
-SIDES = {2: range(3, 13), 4: range(2, 6)}
-BATCH = 4
+# Trainings until which each method is followed; grids by points a side.
+ASKED = {2: 56, 4: 112}
+DRAWN = {2: 160, 4: 256}
+SIDES = {2: range(3, 24), 4: range(2, 7)}
+# Trainings at a time, as with two workers; errors are taken so often, up to and after `OFTEN`.
+BATCH, RARELY, OFTEN = 2, 8, 64
 SHARE = 0.1
 # Of the points whose P lies here, how many are inside.
 CALIBRATED = (0.8, 0.9)
@@ -77,18 +79,17 @@ def error(field: DesignedField, places: Array, said: list, where: Array, inside:
 
 
 def reached(
-    run: tuple[Array, list],
-    counts: list[int],
-    field: DesignedField,
-    where: Array,
-    inside: Array,
-    limit: float,
+    run: tuple[Array, list], field: DesignedField, where: Array, inside: Array, limit: float
 ) -> float:
-    """The smallest of the counts from which on the error stays within the limit."""
+    """The least number of trainings from which on the error stays within the limit."""
     places, said = run
-    good = [error(field, places[:n], said[:n], where, inside) <= limit for n in counts]
-    late = [n for i, n in enumerate(counts) if all(good[i:])]
-    return min(late, default=np.inf)
+    late = np.inf
+    for n in range(len(said), BATCH, -BATCH):
+        if n <= OFTEN or n % RARELY == 0:
+            if error(field, places[:n], said[:n], where, inside) > limit:
+                return late
+            late = n
+    return late
 
 
 def grid_reached(
@@ -125,20 +126,18 @@ def compare(dimensions: int, seeds: int, say: Callable[[str], None] = print) -> 
     field = FIELDS[dimensions]()
     where, inside = truth(field)
     smaller = float(min(inside.mean(), 1 - inside.mean()))
-    limit, most = SHARE * smaller, MOST[dimensions]
-    counts = list(range(8, most + 1, BATCH))
+    limit = SHARE * smaller
     found: dict[str, list[float]] = {n: [] for n in ("boundary", "random", "grid", "nearest")}
     right = total = 0
     for seed in range(seeds):
-        asked = boundary_run(field, seed, most // 2)
-        half = [n for n in counts if n <= most // 2]
-        found["boundary"].append(reached(asked, half, field, where, inside, limit))
-        drawn = random_run(field, seed, most)
-        found["random"].append(reached(drawn, counts, field, where, inside, limit))
+        asked = boundary_run(field, seed, ASKED[dimensions])
+        found["boundary"].append(reached(asked, field, where, inside, limit))
+        drawn = random_run(field, seed, DRAWN[dimensions])
+        found["random"].append(reached(drawn, field, where, inside, limit))
         found["grid"].append(grid_reached(field, seed, where, inside, limit, nearest=False))
         found["nearest"].append(grid_reached(field, seed, where, inside, limit, nearest=True))
         stop = found["boundary"][-1]
-        n = int(stop) if np.isfinite(stop) else most // 2
+        n = int(stop) if np.isfinite(stop) else ASKED[dimensions]
         k, of = calibration((asked[0][:n], asked[1][:n]), field, where, inside)
         right, total = right + k, total + of
         say(f"  seed {seed}: " + ", ".join(f"{name} {each[-1]:g}" for name, each in found.items()))
