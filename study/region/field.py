@@ -28,6 +28,8 @@ Array = np.ndarray
 
 # Added to the diagonal, for places that coincide; what counts as no variance.
 _JITTER, _TINY = 1e-9, 1e-12
+# Added to the diagonal of a posterior, in shares of its largest variance.
+_SINGULAR = 1e-6
 # Of more values than this a kernel is fitted to as many; all of them are conditioned on.
 _MOST_FITTED = 250
 # Of the values so many are taken to show their noise, even if fewer do.
@@ -53,8 +55,9 @@ class Gaussian:
 
     def draws(self, count: int, random: np.random.Generator) -> Array:
         """Shape (count, m)."""
-        values, vectors = np.linalg.eigh(self.covariance)
-        root = vectors * np.sqrt(np.maximum(values, 0))
+        # neighbours hardly differ, so that without this the matrix is singular
+        tiny = _SINGULAR * max(float(self.covariance.diagonal().max()), _TINY)
+        root = np.linalg.cholesky(self.covariance + tiny * np.eye(len(self.mean)))
         drawn = random.standard_normal((count, len(self.mean)))
         return np.asarray(self.mean + drawn @ root.T)
 
