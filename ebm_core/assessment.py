@@ -90,10 +90,10 @@ class Assessment:
         oscillation: Type and statistics of the oscillation of d.
         evidence: Everything measured: ``r``, ``r_scaled``, ``r_matched``, ``r_star``, ``r_rms``,
             ``r_floor``, ``r_over_floor``, ``r_1``, ``r_decades``, ``r_drift``,
-            ``r_band_adherence``, ``r_paper_band_adherence``, ``d_mean``, ``d_balance``,
-            ``d_share_positive``, ``d_skew``, ``restlessness``, ``chain_spread``. Over the
-            window, but for ``r_1`` (the first update), ``r_decades`` (the whole run) and
-            ``chain_spread`` (the end).
+            ``r_band_adherence``, ``r_band_clearance``, ``r_paper_band_adherence``, ``d_mean``,
+            ``d_balance``, ``d_share_positive``, ``d_skew``, ``restlessness``,
+            ``chain_spread``. Over the window, but for ``r_1`` (the first update),
+            ``r_decades`` (the whole run) and ``chain_spread`` (the end).
         window: First and one past the last update that were looked at.
         reasons: Which requirements fail, for ``nonconvergent``.
         missing: Which evidence is missing, for ``unassessed``; the cause, for ``diverged`` and

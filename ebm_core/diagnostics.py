@@ -36,6 +36,7 @@ __all__ = [
     "autocorrelation",
     "balance",
     "band_adherence",
+    "band_clearance",
     "bartlett_bound",
     "cross_correlation",
     "cross_correlation_bound",
@@ -116,3 +117,28 @@ def band_adherence(r: ArrayLike, low: float, high: float) -> float:
     if x.size == 0:
         return math.nan
     return float(np.mean((x >= low) & (x <= high)))
+
+
+def band_clearance(r: ArrayLike, low: float, high: float, share: float) -> float:
+    """How far a share of the values lies inside [low, high] at the least, negative outside.
+
+    It is 0 or more exactly where `band_adherence` is `share` or more, and unlike that grows and
+    falls with r where all values are on one side. Non-finite values are infinitely far outside;
+    NaN for an empty series.
+
+    Args:
+        r: Values.
+        low, high: Ends of the band.
+        share: Of the values, in (0, 1].
+
+    Raises:
+        ValueError: If low >= high or the share is out of range.
+    """
+    if not low < high or not 0 < share <= 1:
+        rule = "`low < high` and `0 < share <= 1` must hold"
+        raise ValueError(f"{rule}, but got low={low!r}, high={high!r}, share={share!r}")
+    x = as_series(r)
+    if x.size == 0:
+        return math.nan
+    inside = np.where(np.isfinite(x), np.minimum(x - low, high - x), -math.inf)
+    return float(np.sort(inside)[x.size - math.ceil(share * x.size)])

@@ -40,8 +40,9 @@ def margins_of(
     ====================  =====================================================================
     requirement           1 - what must not exceed 1
     ====================  =====================================================================
-    ``r_in_band``         distance of r from the middle of the band over half of its width; and
-                          share of updates outside over what may be outside
+    ``r_in_band``         distance of r from the middle of the band over half of its width; of a
+                          mean inside also share of updates outside over what may be outside,
+                          beyond which it is the distance of the last that should be inside
     ``d_balanced``        \\|mean d\\| in sd of U over `Thresholds.balance`
     ``oscillation_weak``  lowest autocorrelation of d over `Thresholds.oscillation`, see below
     ``r_level``           \\|drift of r\\| over `Thresholds.drift`
@@ -64,10 +65,14 @@ def margins_of(
     """
     level = evidence["r"] / scale
     half_width = (band.high - band.low) / 2
-    # a mean inside the band says nothing of an r that jumps from under it to over it
+    # a mean inside the band says nothing of an r that jumps from under it to over it; a share
+    # says nothing of how far a steady r is outside
+    room = min(level - band.low, band.high - level)
     inside = (evidence["r_band_adherence"] - limits.adherence) / (1 - limits.adherence)
+    if room >= 0:
+        room = min(room, inside * half_width if inside >= 0 else evidence["r_band_clearance"])
     raw = {
-        "r_in_band": min(level - band.low, band.high - level, inside * half_width) / half_width,
+        "r_in_band": room / half_width,
         "d_balanced": 1 - abs(evidence["d_balance"]) * math.sqrt(2 / batch_size) / limits.balance,
         "oscillation_weak": _swing_room(swing, limits),
         "r_level": 1 - abs(evidence["r_drift"]) / limits.drift,

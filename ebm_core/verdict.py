@@ -136,6 +136,7 @@ def assess(
         evidence={
             **_r_evidence(y, wr, band_scale("scaled", epsilon, dimensions, None), r_star),
             "r_band_adherence": _adherence(wr, band, scale),
+            "r_band_clearance": _clearance(wr, band, scale, limits),
             **_rms_evidence(r_rms, first, end, r_floor),
             "restlessness": _restlessness(restlessness, first, end),
             "chain_spread": math.nan if chain_spread is None else chain_spread,
@@ -199,6 +200,13 @@ def _adherence(r: Array, band: Band, scale: float) -> float:
     # what overflows is outside
     with np.errstate(over="ignore"):
         return diagnostics.band_adherence(r / scale, band.low, band.high)
+
+
+def _clearance(r: Array, band: Band, scale: float, limits: Thresholds) -> float:
+    if math.isnan(scale):
+        return math.nan
+    with np.errstate(over="ignore"):
+        return diagnostics.band_clearance(r / scale, band.low, band.high, limits.adherence)
 
 
 def _r_evidence(

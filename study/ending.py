@@ -8,7 +8,6 @@ from pathlib import Path
 from ebm_core.files import sweep
 from study import report, table
 from study.opening import CONCLUDED, OpenStudy
-from study.reporting.answer import summarize
 
 # How long MLflow is waited for once it no longer gets on; what it has not been told is kept.
 _PATIENT_SECONDS = 15.0
@@ -31,19 +30,19 @@ def conclude(opened: OpenStudy, patient: bool) -> int:
     if ledger.complete:
         _tidy(folder)
     frame = table.write(ledger.rows(), folder)
-    answer = summarize(frame, spec.parameters)
-    page = report.build(spec, frame, folder)
+    written = report.build(spec, frame, folder)
+    answer = written.answer
     if opened.courier is not None:
         opened.outbox.close(
             metrics={"trainings": len(frame), **answer.configurations},
-            tags={"answer": answer.headline},
+            tags={"answer": answer.lead},
             artifacts=[
-                page,
+                written.page,
                 folder / "results.csv",
                 folder / "study.json",
-                *sorted(folder.glob("*.png")),
+                *written.pictures,
             ],
-            description="\n\n".join(answer.sentences),
+            description="\n\n".join([f"**{written.question}**", *answer.sentences]),
             status="FINISHED" if ledger.complete else "KILLED",
         )
         ledger.study.set_user_attr(CONCLUDED, len(frame))

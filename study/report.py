@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +26,31 @@ from study.spec import from_resolved
 from study.table import CAUSE, COLUMNS, TEXT_COLUMNS
 
 if TYPE_CHECKING:
+    from study.reporting.answer import Answer
     from study.spec import StudySpec
 
 _LEDGER = "optuna.db"
 _PICTURES = ("overview.png", "map.png", "map.svg", "front.png", "front.svg")
 
 
-def build(spec: StudySpec, frame: pd.DataFrame, folder: str | Path) -> Path:
+@dataclass(frozen=True)
+class Report:
+    """What was written, and what it says.
+
+    Attributes:
+        page: ``report.html``.
+        pictures: Those of the study, PNG and SVG.
+        question: What the study asks.
+        answer: What it found.
+    """
+
+    page: Path
+    pictures: tuple[Path, ...]
+    question: str
+    answer: Answer
+
+
+def build(spec: StudySpec, frame: pd.DataFrame, folder: str | Path) -> Report:
     """Writes ``report.html`` and the pictures of the study into its folder.
 
     The pictures are ``overview.png``, and as PNG and SVG ``map`` where there is one and ``front``
@@ -41,9 +60,6 @@ def build(spec: StudySpec, frame: pd.DataFrame, folder: str | Path) -> Path:
         spec: The study.
         frame: Its table, one row a (configuration, seed), columns of `study.table`.
         folder: Where ``trials/NNNN/seed-S/`` lie; pictures that are missing there are left out.
-
-    Returns:
-        The path of the page.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -58,12 +74,11 @@ def build(spec: StudySpec, frame: pd.DataFrame, folder: str | Path) -> Path:
     template = environment.get_template("report.html")
     content, pictures = page.compose(spec, frame, folder)
     content["members"] = page.members(spec, frame, folder, template.render(content))
-    for name in _PICTURES:
-        if name in pictures:
-            _replace(folder / name, pictures[name])
-        else:
-            (folder / name).unlink(missing_ok=True)  # of an earlier report
-    return _replace(folder / "report.html", template.render(content).encode())
+    for name in set(_PICTURES) - pictures.keys():
+        (folder / name).unlink(missing_ok=True)  # of an earlier report
+    written = [_replace(folder / name, pictures[name]) for name in _PICTURES if name in pictures]
+    whole = _replace(folder / "report.html", template.render(content).encode())
+    return Report(whole, tuple(written), content["question"], content["answer"])
 
 
 def read_study(folder: str | Path) -> tuple[StudySpec, pd.DataFrame]:
@@ -110,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(given) if Path(given).is_dir() else Path("studies") / given
     try:
         spec, frame = read_study(folder)
-        written = build(spec, frame, folder)
+        written = build(spec, frame, folder).page
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.sandbox.stats.runs import runstest_1samp
 
@@ -17,6 +19,7 @@ from ebm_core.diagnostics import (
     autocorrelation,
     balance,
     band_adherence,
+    band_clearance,
     longest_repeat,
     oscillation,
     relative_drift,
@@ -130,6 +133,22 @@ def test_span_decades() -> None:
     assert span_decades([0.01, 0.1, 1.0]) == pytest.approx(2)
     assert span_decades([0.3]) == 0
     assert span_decades([1e-300, 1e300]) == pytest.approx(600)
+
+
+@given(st.lists(st.floats(0, 3) | st.just(math.nan), min_size=1, max_size=30), st.floats(0.01, 1))
+def test_band_clearance_has_the_sign_of_adherence(r: list[float], share: float) -> None:
+    inside = round(len(r) * band_adherence(r, 1.0, 2.0))
+    clear = band_clearance(r, 1.0, 2.0, share)
+    assert (clear >= 0) == (inside >= math.ceil(share * len(r)))
+
+
+def test_band_clearance() -> None:
+    assert band_clearance([1.2, 1.5, 1.9], 1.0, 2.0, 0.5) == pytest.approx(0.2)
+    assert band_clearance([0.1, 0.2, 0.3], 1.0, 2.0, 0.5) == pytest.approx(-0.8)
+    assert band_clearance([1.5, math.nan], 1.0, 2.0, 1.0) == -math.inf
+    assert math.isnan(band_clearance([], 1.0, 2.0, 0.5))
+    with pytest.raises(ValueError, match="share"):
+        band_clearance([1.0], 0.0, 2.0, 0.0)
 
 
 def test_band_adherence() -> None:

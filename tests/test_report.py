@@ -77,7 +77,7 @@ class Page(HTMLParser):
 
 
 def built(folder: Path, frame: pd.DataFrame) -> str:
-    return build(spec_of(), frame, folder).read_text(encoding="utf-8")
+    return build(spec_of(), frame, folder).page.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -318,7 +318,7 @@ def test_an_unknown_name_ends_with_2(
 
 def test_a_study_in_which_all_failed_has_a_report(tmp_path: Path) -> None:
     frame = frame_of([row(0, "", status="failed", cause="no such GPU")])
-    page = build(spec_of(EPSILON), frame, tmp_path).read_text()
+    page = build(spec_of(EPSILON), frame, tmp_path).page.read_text()
     assert "no such GPU" in page
     assert (tmp_path / "overview.png").exists()
 
@@ -327,7 +327,7 @@ def test_a_study_in_which_all_failed_has_a_report(tmp_path: Path) -> None:
 def foretold(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The section of a study with enough long runs of either kind."""
     folder = tmp_path_factory.mktemp("agreement")
-    text = build(spec_of(FOUR), labelled_frame(96), folder).read_text(encoding="utf-8")
+    text = build(spec_of(FOUR), labelled_frame(96), folder).page.read_text(encoding="utf-8")
     Page(text)
     start = text.index("<h2>What foretells the long run</h2>")
     return text[start : text.index("</section>", start)]

@@ -80,7 +80,9 @@ def test_every_study_has_a_page(name: str, tmp_path: Path) -> None:
     started = time.monotonic()
     (tmp_path / "study.json").write_text(json.dumps(spec_of(parameters).resolved()))
     for each in (table.frame(frame.to_dict("records")), read_study(tmp_path)[1]):
-        text = build(spec_of(parameters, seeds=seeds), each, tmp_path).read_text(encoding="utf-8")
+        text = build(spec_of(parameters, seeds=seeds), each, tmp_path).page.read_text(
+            encoding="utf-8"
+        )
     assert time.monotonic() - started < 40
     page = Page(text)
     assert page.headings[0] == "Where learning converges"
@@ -92,7 +94,7 @@ def test_a_thousand_trainings_make_a_page_under_3_mb_in_20_s(tmp_path: Path) -> 
     frame = labelled_frame(1000)
     write_files(tmp_path, frame.head(0))
     started = time.monotonic()
-    text = build(spec_of(FOUR), frame, tmp_path).read_bytes()
+    text = build(spec_of(FOUR), frame, tmp_path).page.read_bytes()
     took = time.monotonic() - started
     assert len(text) < 3_000_000
     assert Page(text.decode()).headings[0] == "Where learning converges"

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium")
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("browsed")
-    return build(spec_of(FOUR), labelled_frame(60, seeds=2), folder)
+    return build(spec_of(FOUR), labelled_frame(60, seeds=2), folder).page
 
 
 @pytest.fixture(scope="module")

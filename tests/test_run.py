@@ -589,7 +589,7 @@ def test_a_finished_study_is_shown_to_several_at_once(
 ) -> None:
     build = report.build
 
-    def show_again(*arguments: Any) -> Path:
+    def show_again(*arguments: Any) -> report.Report:
         monkeypatch.setattr(report, "build", build)
         assert main(["s.yaml"]) == 0
         return build(*arguments)

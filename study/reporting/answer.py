@@ -1,4 +1,7 @@
-"""The answer of a study, in sentences and numbers: functions of the table of results alone."""
+"""The answer of a study, in sentences and numbers: functions of the table of results alone.
+
+What a fitted map says is added where there is one, see `Answer.mapped`.
+"""
 
 from __future__ import annotations
 
@@ -95,6 +98,8 @@ class Answer:
         sharpest: Trial of the sharpest convergent setting: least data_epsilon, then least epsilon,
             then best score, among those whose long run does not depart. None if there is none.
         reasons: How many trainings had each reason not to be convergent, most frequent first.
+        mapped: Where learning converges by the fitted map; empty where there is none.
+        quality: How much of the space that is, and how much may be misjudged; empty likewise.
     """
 
     headline: str
@@ -109,11 +114,19 @@ class Answer:
     axes: tuple[AxisAnswer, ...]
     sharpest: int | None
     reasons: Mapping[str, int]
+    mapped: str = ""
+    quality: str = ""
+
+    @property
+    def lead(self) -> str:
+        """The answer in a sentence: the map's, or else what was seen."""
+        return self.mapped or self.headline
 
     @property
     def sentences(self) -> list[str]:
         """Everything there is to say, in order."""
-        said = (self.headline, *self.details, self.sharpest_sentence)
+        seen = () if self.mapped else self.details
+        said = (self.lead, *seen, self.sharpest_sentence, self.quality)
         said += (self.counts_sentence, self.agreement_sentence, self.suggestion)
         return [sentence for sentence in said if sentence]
 

@@ -31,7 +31,7 @@ def mapped(spec: StudySpec, frame: pd.DataFrame) -> tuple[dict[str, Any], dict[s
     try:
         atlas = draw_up(frame, spec.parameters)
     except NoMap as reason:
-        return {"missing": str(reason), "answer": "", "importances": [], "line": False}, {}
+        return {"missing": str(reason), "importances": [], "line": False}, {}
     adam = spec.base.get("optimizer") == "adam" and "optimizer" not in spec.parameters
     found = atlas.found
     several = len(found.axes) > 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shlex
+from dataclasses import replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -51,6 +52,8 @@ def compose(
     axes = axes_of(frame, spec.parameters)
     answer = summarize(frame, spec.parameters)
     the_map, map_files = mapped.mapped(spec, frame)
+    if not the_map["missing"]:
+        answer = replace(answer, mapped=the_map["answer"], quality=the_map["quality"])
     sharpest, front_files = mapped.sharpest(spec, frame)
     columns, rows = table(frame, axes)
     disagreeing = answer.agreement.indicators_disagree
