@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ebm_core.errors import ConfigError, Problem
+from ebm_core.errors import ConfigError, Problem, did_you_mean
 from study.report import read_study
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class FinishedStudy:
         return self._file(trial, seed, "checkpoint/checkpoint.pt")
 
     def trainer(self, trial: int, seed: int = 0, device: str | None = None) -> Trainer:
-        """One training as it ended: its model is ``.energy(0)``, and it can be gone on with.
+        """One training as it ended: its model is ``.result().energy``, and it can be gone on with.
 
         Args:
             trial: Number of the configuration.
@@ -114,9 +113,7 @@ def load(study: str | Path) -> FinishedStudy:
         folder = _STUDIES / folder
     if not folder.is_dir():
         names = sorted(path.name for path in _STUDIES.glob("*") if path.is_dir())
-        near = difflib.get_close_matches(str(study), names, n=1)
-        meant = f" (did you mean {near[0]!r}?)" if near else ""
-        rule = f"must be the folder of a study, or a name under {_STUDIES.absolute()}{meant}"
-        raise ConfigError([Problem("study", rule, str(study))])
+        rule = f"must be the folder of a study, or a name under {_STUDIES.absolute()}"
+        raise ConfigError([Problem("study", rule, str(study), did_you_mean(str(study), names))])
     spec, table = read_study(folder)
     return FinishedStudy(folder, spec, table)
