@@ -30,16 +30,36 @@ NOTE = (
     "`r_band_adherence` is what the table of the study holds, if it holds one: the assessed "
     "window's."
 )
+READING = (
+    "Each row is one training; its parent run, named after the study, has the report "
+    "(`report.html`), the map and the table (`results.csv`) among its artifacts. `verdict`, "
+    "`oscillation` and `reasons` are what d and r say of a training, `long_run` is what long "
+    "chains of its last model do."
+)
+# What MLflow shows of a run or an experiment as its description.
+_NOTE = "mlflow.note.content"
+# Columns of the table of trainings, with their widths in pixels: the name and the verdict in full
+# beside each other, numbers behind.
+_COLUMNS = {
+    "attributes.`Run Name`": 290,
+    "tags.`verdict`": 105,
+    "tags.`oscillation`": 85,
+    "tags.`long_run`": 80,
+    "tags.`reasons`": 220,
+    "metrics.`convergence_score`": 130,
+    "metrics.`r_matched`": 95,
+    "metrics.`d_balance`": 95,
+    "duration": 75,
+    "runDateAndNestInfo": 140,
+}
 # MLflow's own table starts with the parent alone, folded, and without a metric or tag in sight
 SHOWN = {
     "searchFilter": "tags.role = 'training'",
     "orderByKey": "metrics.`convergence_score`",
     "orderByAsc": False,
-    "selectedColumns": [
-        *(f"metrics.`{name}`" for name in ("convergence_score", "d_balance", "epsilon")),
-        *(f"metrics.`{name}`" for name in ("r_matched", "r_scaled")),
-        *(f"tags.`{name}`" for name in ("verdict", "reasons", "long_run")),
-    ],
+    "selectedColumns": [name for name in _COLUMNS if name.startswith(("tags.", "metrics."))],
+    "columnOrder": list(_COLUMNS),
+    "columnWidths": _COLUMNS,
 }
 # Updates a batch: up to ten curves fit in MLflow's 1,000 values, and no update is written in part
 _BATCH = 100
@@ -123,7 +143,7 @@ class Tracker:
         run_id, stored = self._open_run(
             {"mlflow.parentRunId": self.run_id, "trial": str(trial), "seed": str(seed)},
             name=name,
-            more={"role": "training", "study": self.study, "mlflow.note.content": NOTE},
+            more={"role": "training", "study": self.study, _NOTE: NOTE},
         )
         values = _flat(params)
         new = {key: value for key, value in values.items() if stored.get(key) != value}
@@ -210,15 +230,19 @@ class Tracker:
             status: FINISHED, FAILED or KILLED.
             at: When it ended; now if None.
         """
+        artifacts = list(artifacts)
         for path in artifacts:
             if path.is_dir():
                 self._client.log_artifacts(self.run_id, str(path), path.name)
             else:
                 self._client.log_artifact(self.run_id, str(path))
         numbers = {name: value for name, value in metrics.items() if finite(value)}
-        outcome = {**tags, "mlflow.note.content": description}
+        outcome = {**tags, _NOTE: description + _pictures(artifacts, self.run_id)}
         shown = self._client.get_run(self.run_id).data
         self._log_final(self.run_id, shown, Values(0, at or now(), numbers), outcome)
+        # an experiment of several studies tells of the one that ended last
+        told = f"### {self.study}\n\n{outcome[_NOTE]}\n\n{READING}"
+        self._client.set_experiment_tag(self._experiment_id, _NOTE, told[:_LONGEST_TAG])
         self._close_children()
         self._client.set_terminated(self.run_id, status)
 
@@ -292,6 +316,15 @@ class Tracker:
             params=[Param(key, value) for key, value in (params or {}).items()],
             tags=[RunTag(key, str(value)[:_LONGEST_TAG]) for key, value in (tags or {}).items()],
         )
+
+
+def _pictures(artifacts: Iterable[Path], run_id: str) -> str:
+    """The map as Markdown, from where MLflow's server hands out the files of a run."""
+    return "".join(
+        f"\n\n![P(convergent) over the axes](get-artifact?path={path.name}&run_uuid={run_id})"
+        for path in artifacts
+        if path.name == "map.png"
+    )
 
 
 def _curve(shown: Any) -> Curve:

@@ -281,7 +281,9 @@ def test_the_end_closes_what_was_left_open(tracker, again, client, outputs, tmp_
     left = {tracker.child(1, seed, CONFIG, "left") for seed in range(3)}
     report = tmp_path / "report.html"
     report.write_text("<html>")
-    end = {"convergent": 5, "best": math.nan}, {"answer": "ε ≥ 0.1"}, [report, outputs]
+    (tmp_path / "map.png").write_bytes(b"PNG")
+    left_behind = [report, tmp_path / "map.png", outputs]
+    end = {"convergent": 5, "best": math.nan}, {"answer": "ε ≥ 0.1"}, left_behind
     for _ in range(2):
         tracker.close(*end, description="# eps_sweep", status="FINISHED")
     status = {run.info.run_id: run.info.status for run in runs(client, tracker)}
@@ -291,7 +293,12 @@ def test_the_end_closes_what_was_left_open(tracker, again, client, outputs, tmp_
     assert parent.data.metrics == {"convergent": 5}
     assert len(client.get_metric_history(tracker.run_id, "convergent")) == 1
     assert parent.data.tags["answer"] == "ε ≥ 0.1"
-    assert parent.data.tags["mlflow.note.content"] == "# eps_sweep"
+    note = parent.data.tags["mlflow.note.content"]
+    picture = f"(get-artifact?path=map.png&run_uuid={tracker.run_id})"
+    assert note.startswith("# eps_sweep\n\n![")
+    assert note.endswith(picture)
+    experiment = client.get_experiment(parent.info.experiment_id)
+    assert note in experiment.tags["mlflow.note.content"]
     assert files(client, tracker.run_id) >= {"report.html", "seed-1/checkpoint/state.pt"}
     second = again()
     second.open({})
