@@ -21,6 +21,7 @@ from study.mlflow_store import (
     naming,
     open_experiment,
 )
+from study.mlflow_view import SHOWN
 from study.table import CAUSE
 
 OUTCOMES = ("status", "verdict", "reasons", "oscillation", "long_run")
@@ -38,29 +39,6 @@ READING = (
 )
 # What MLflow shows of a run or an experiment as its description.
 _NOTE = "mlflow.note.content"
-# Columns of the table of trainings, with their widths in pixels: the name and the verdict in full
-# beside each other, numbers behind.
-_COLUMNS = {
-    "attributes.`Run Name`": 290,
-    "tags.`verdict`": 105,
-    "tags.`oscillation`": 85,
-    "tags.`long_run`": 80,
-    "tags.`reasons`": 220,
-    "metrics.`convergence_score`": 130,
-    "metrics.`r_matched`": 95,
-    "metrics.`d_balance`": 95,
-    "duration": 75,
-    "runDateAndNestInfo": 140,
-}
-# MLflow's own table starts with the parent alone, folded, and without a metric or tag in sight
-SHOWN = {
-    "searchFilter": "tags.role = 'training'",
-    "orderByKey": "metrics.`convergence_score`",
-    "orderByAsc": False,
-    "selectedColumns": [name for name in _COLUMNS if name.startswith(("tags.", "metrics."))],
-    "columnOrder": list(_COLUMNS),
-    "columnWidths": _COLUMNS,
-}
 # Updates a batch: up to ten curves fit in MLflow's 1,000 values, and no update is written in part
 _BATCH = 100
 # Characters that every version of MLflow takes
