@@ -32,8 +32,9 @@ _JITTER, _TINY = 1e-9, 1e-12
 _SINGULAR = 1e-6
 # Of more values than this a kernel is fitted to as many; all of them are conditioned on.
 _MOST_FITTED = 250
-# Of the values so many are taken to show their noise, even if fewer do.
-_LEAST_SHOWN = 0.2
+# Of the values so many are taken to show their noise, even if fewer do; the largest variance of
+# it, in units of the variance of the values.
+_LEAST_SHOWN, _MOST_NOISE = 0.2, 1.0
 # Kernels that draws are made under, where there are no more trainings than these: more of them
 # leave no doubt about the kernel.
 _KERNELS, _DOUBTED = 24, 150
@@ -205,19 +206,23 @@ def _fitted(x: Array, y: Array) -> Margin:
         warnings.filterwarnings("ignore", "The optimal value found for dimension")
         process.fit(x[chosen], y[chosen])
     under = process.kernel_
-    under.k2.noise_level = min(under.k2.noise_level / _shown(y), 1.0)
+    under.k2.noise_level = _noise(under.k2.noise_level, y)
     return Margin(_conditioned(under, x, y), middle, scale)
 
 
-def _shown(y: Array) -> float:
-    """Share of the values that can show their noise, not cut off at the largest or the smallest.
+def _noise(found: float, y: Array) -> float:
+    """Variance of the noise at the edge of a region, in units of the variance of the values.
 
-    The noise that is most probable for all is too small by this share at the edge of a region,
-    where none is cut off, and intervals would be too narrow.
+    Values that are cut off, at the largest or the smallest, show no noise, and what is most
+    probable for all is too small where none is cut off: intervals would be too narrow. Where there
+    are two values only, as of breaking off, a process sees no noise at all, and would put the edge
+    half way between the two sides, and that for sure; noise as large as the signal makes it as
+    likely anywhere between them.
     """
     shown = 1 - float(np.isin(y, [y.min(), y.max()]).mean())
-    # a margin of two values only is not cut off
-    return max(shown, _LEAST_SHOWN) if shown else 1.0
+    if not shown:
+        return _MOST_NOISE if np.ptp(y) > _TINY else found
+    return min(found / max(shown, _LEAST_SHOWN), _MOST_NOISE)
 
 
 def _conditioned(under: Any, x: Array, y: Array) -> GaussianProcessRegressor:

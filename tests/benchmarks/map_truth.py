@@ -3,14 +3,16 @@
     python tests/benchmarks/map_truth.py [--seeds 40] [--dimensions 2 4] [--trainings 32 64]
 
 For each seed a map is fitted to trainings that the boundary sampler asked for, and to as many
-Sobol points. Printed are the largest error of a total index of Sobol of the least margin, and how
-often an edge lies in its 90 % interval, along every axis.
+Sobol points. Printed are the largest error of a total index of Sobol of the least margin, how
+often the 90 % interval of an edge that is told holds the truth, along every axis, and how many
+edges are told of those there are.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import optuna
@@ -19,7 +21,7 @@ from scipy.stats import qmc, sobol_indices, uniform
 
 from study.region import field as fields
 from study.region.coordinates import Coordinates
-from study.region.map import ConvergenceMap, Crossing
+from study.region.map import ConvergenceMap, Crossing, Edge
 from study.region.observations import margins
 from study.schema.distributions import parse_distribution
 
@@ -62,10 +64,12 @@ def true_importances(field: DesignedField) -> Array:
     ).total_order
 
 
-def covered(field: DesignedField, found: ConvergenceMap, name: str) -> Iterator[bool]:
-    """For each end of what converges along an axis, whether the truth is within what is said.
+def ends(
+    field: DesignedField, found: ConvergenceMap, name: str
+) -> Iterator[tuple[float | None, Edge | None]]:
+    """Either end of what converges along an axis: the truth and what is told; None where none is.
 
-    An end that is said to lie beyond the space is right where the truth has none there either.
+    An axis along which nothing is told to converge has no ends.
     """
     crossing: Crossing = found.crossing(name, level=LEVEL)
     values = (np.arange(_ALONG) + 0.5) / _ALONG
@@ -75,39 +79,56 @@ def covered(field: DesignedField, found: ConvergenceMap, name: str) -> Iterator[
     along = found.line(name, resolution=121)
     surest = float(along.values[int(along.probability.argmax())])
     if crossing.side == "nowhere":
-        yield not inside.any()
         return
     start = int(np.abs(values - surest).argmin())
-    if not inside[start]:
-        yield from (False, False)
-        return
-    below, above = np.flatnonzero(~inside[:start]), np.flatnonzero(~inside[start:])
-    lower = values[below[-1]] if len(below) else None
-    upper = values[start + above[0]] if len(above) else None
-    for truth, edge, opened in (
-        (lower, crossing.lower, crossing.lower and crossing.lower.low_open),
-        (upper, crossing.upper, crossing.upper and crossing.upper.high_open),
-    ):
-        if truth is None or edge is None:
-            yield bool(opened) if edge else truth is None
-        else:
-            yield edge.low <= truth <= edge.high
+    # where the surest value is outside, nothing that is told about it is true
+    below, above = np.flatnonzero(~inside[: start + 1]), np.flatnonzero(~inside[start:])
+    yield (float(values[below[-1]]) if len(below) else None), crossing.lower
+    yield (float(values[start + above[0]]) if len(above) else None), crossing.upper
 
 
-def study(dimensions: int, seeds: int, trainings: int, chosen: bool) -> tuple[float, float, int]:
-    """Median of the largest error of an importance, and the share and number of edges covered."""
+def holds(truth: float | None, edge: Edge) -> bool:
+    """Whether an interval holds the truth; one that is open, an edge beyond the space too."""
+    if truth is None:
+        return edge.low_open or edge.high_open
+    return edge.low <= truth <= edge.high
+
+
+@dataclass(frozen=True)
+class Found:
+    """How true the maps of one kind are.
+
+    Attributes:
+        error: Median over the maps of the largest error of an importance.
+        held: Share of the intervals told that hold the truth.
+        told: How many intervals are told.
+        there: How many edges there are.
+    """
+
+    error: float
+    held: float
+    told: int
+    there: int
+
+
+def study(dimensions: int, seeds: int, trainings: int, chosen: bool) -> Found:
+    """Of maps of as many fields, each of so many trainings, `chosen` by the boundary sampler."""
     field = FIELDS[dimensions]()
     truth = true_importances(field)
     errors: list[float] = []
     hits: list[bool] = []
+    there = 0
     for seed in range(seeds):
         run = (boundary_run if chosen else sobol_run)(field, seed, trainings)
         found = mapped(field, *run)
         total = [each.total for each in found.importances().values()]
         errors.append(float(np.abs(np.array(total) - truth).max()))
         for name in field.space:
-            hits.extend(covered(field, found, name))
-    return float(np.median(errors)), float(np.mean(hits)), len(hits)
+            for true, edge in ends(field, found, name):
+                there += true is not None
+                if edge is not None:
+                    hits.append(holds(true, edge))
+    return Found(float(np.median(errors)), float(np.mean(hits)), len(hits), there)
 
 
 def main() -> None:
@@ -124,11 +145,11 @@ def main() -> None:
         )
         for trainings in given.trainings:
             for chosen in (False, True):
-                error, share, edges = study(dimensions, given.seeds, trainings, chosen)
+                found = study(dimensions, given.seeds, trainings, chosen)
                 print(
                     f"  {trainings} trainings by {'boundary' if chosen else 'sobol':8s}:"
-                    f" importances within {error:.2f}; {100 * LEVEL:.0f} % intervals hold"
-                    f" {share:.2f} of {edges} edges",
+                    f" importances within {found.error:.2f}; {100 * LEVEL:.0f} % intervals hold"
+                    f" {found.held:.2f} of {found.told} edges told, {found.there} there",
                     flush=True,
                 )
 
