@@ -92,6 +92,24 @@ def trained(truth: DesignedField, count: int, seed: int = 0) -> tuple[np.ndarray
     return places, field.fit(places, margins(said))
 
 
+def test_an_edge_between_two_sides_may_be_anywhere_between() -> None:
+    places = np.array([0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0])[:, None]
+    found = field.fit(places, {"unbroken": np.where(places[:, 0] < 0.5, 1.0, -1.0)})
+    line = np.linspace(0, 1, 101)[:, None]
+    outside = found.draws(line, 1_000, seed=0) < 0
+    low, high = np.quantile(line[outside.argmax(axis=1), 0], [0.05, 0.95])
+    assert 0.1 < low < 0.42
+    assert 0.58 < high < 0.9
+
+
+def test_noise_of_values_that_are_cut_off_is_that_of_the_others() -> None:
+    random = np.random.default_rng(0)
+    places = np.repeat(random.random((60, 1)), 3, axis=0)
+    values = 4 * (places[:, 0] - 0.5) + 0.2 * random.standard_normal(180)
+    found = field.fit(places, {"m": np.clip(values, -1, 1)}).margins["m"]
+    assert found.noise**0.5 == pytest.approx(0.2, rel=0.2)
+
+
 def test_noise_is_told_from_the_margin_by_repeats() -> None:
     random = np.random.default_rng(0)
     places = np.repeat(random.random((20, 1)), 4, axis=0)

