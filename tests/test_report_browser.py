@@ -167,3 +167,13 @@ def test_nothing_is_wider_than_the_page(page: Any, width: int, scheme: str) -> N
         return parseFloat(getComputedStyle(text).fontSize) * Math.hypot(a, b);
     }))"""
     assert page.eval_on_selector_all("section.map svg:not(.averaged svg) text", script) > 9
+
+
+def test_what_is_folded_is_printed(page: Any) -> None:
+    folded = "() => document.querySelectorAll('details:not([open])').length"
+    before = page.evaluate(folded)
+    assert before > 0
+    page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(folded) == 0
+    page.evaluate("() => dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(folded) == before

@@ -1,4 +1,4 @@
-// The table by any of its columns; pictures that grow; buttons that copy.
+// The table by any of its columns; pictures that grow; buttons that copy; paper, on which all is open.
 for (const head of document.querySelectorAll("#trainings th")) head.querySelector("button").onclick = () => {
   const up = head.ariaSort !== "ascending", column = head.cellIndex, body = head.closest("table").tBodies[0];
   const key = row => {
@@ -28,3 +28,11 @@ for (const button of document.querySelectorAll("button.copy")) button.onclick = 
   button.textContent = "Copied";
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
 };
+let opened = [];
+addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("details:not([open])")];
+  for (const each of opened) each.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const each of opened) each.open = false;
+});
