@@ -161,12 +161,13 @@ def test_the_region_has_all_four_axes() -> None:
         "epsilon",
         "eps_data_ratio",
         "gamma_0",
-        "gamma_start_ratio",
         "anneal_updates",
     }
+    assert (spec.method, spec.trials) == ("boundary", 64)
     points = space.sobol_points(spec.parameters, spec.trials, spec.seed)
     configs = [spec.config(point, 0) for point in points]
     assert all(config.gamma_start is None for config in configs)
+    assert {config.gamma_start_ratio for config in configs} == {10}
     assert {config.anneal_updates for config in configs} >= {0, 600, 1200}
 
 
