@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ebm_core.arrays import read_array
 from ebm_core.errors import DataError
+from ebm_core.hugging_face import hugging_face_images
 from ebm_core.images import IMAGE_SUFFIXES, digits, image_folder, photograph_patches
 
 __all__ = [
@@ -207,6 +208,17 @@ def load_data(config: Any) -> Dataset:
     if config.name == "patches":
         return Samples(
             photograph_patches(config.size, config.channels, config.stride, config.shrink)
+        )
+    if config.name == "hugging_face":
+        return Samples(
+            hugging_face_images(
+                config.dataset,
+                config.subset,
+                config.split,
+                config.column,
+                config.size,
+                config.channels,
+            )
         )
     path = Path(config.path).expanduser()
     if config.name == "array":

@@ -6,7 +6,7 @@ The one module that reads with Pillow and scikit-learn; both are imported when t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
@@ -72,25 +72,34 @@ def image_folder(folder: Path, size: int, channels: int) -> Tensor:
         raise DataError(f"{folder}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     images = torch.empty(len(paths), channels, size, size)
     for image, path in zip(images, paths, strict=True):
-        image.copy_(_read_image(path, size, channels))
+        image.copy_(read_image(path, size, channels, str(path)))
     return images
 
 
-def _read_image(path: Path, size: int, channels: int) -> Tensor:
+def read_image(file: Path | BinaryIO, size: int, channels: int, name: str) -> Tensor:
     """One image, shape (channels, size, size), from -1 to 1.
 
     Grey of 16 bit is reduced to 8 bit; what is transparent lies on white.
+
+    Args:
+        file: Encoded, as PNG or JPEG.
+        size: Pixels of a side of the square that is cut from its middle.
+        channels: 3 for colours, 1 for grey.
+        name: What errors call it.
+
+    Raises:
+        DataError: If it cannot be read.
     """
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             plain = _plain(ImageOps.exif_transpose(image))
             coloured = plain.convert("RGB" if channels == 3 else "L")
             square = ImageOps.fit(coloured, (size, size), Image.Resampling.LANCZOS)
     # the kinds of error that Pillow's readers raise for damaged and for enormous files
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as an image: {error}") from error
+        raise DataError(f"{name}: cannot be read as an image: {error}") from error
     pixels = torch.from_numpy(np.asarray(square, dtype=np.float32) / 127.5 - 1)
     return pixels.reshape(size, size, channels).permute(2, 0, 1)
 

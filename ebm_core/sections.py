@@ -183,6 +183,30 @@ class ImageFolderData(Section):
         return (self.channels, self.size, self.size)
 
 
+class HuggingFaceData(Section):
+    """Images of a data set of Hugging Face, resized and centre-cropped, scaled to [-1, 1].
+
+    Attributes:
+        dataset: Its name on the hub, as ``uoft-cs/cifar10``, or a folder of parquet files or
+            images.
+        subset: Which, where the data set has several.
+        split: Which, with a slice if wanted: ``train[:5000]``.
+        column: That holds the images.
+    """
+
+    name: Literal["hugging_face"] = "hugging_face"
+    dataset: Place
+    subset: str | None = None
+    split: str = "train"
+    column: str = "image"
+    size: int = Field(default=32, ge=4, le=256)
+    channels: Literal[1, 3] = 3
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return (self.channels, self.size, self.size)
+
+
 def _few(value: Any) -> Any:
     # before each of them is looked at
     if isinstance(value, list | tuple) and len(value) > 100:
@@ -251,6 +275,7 @@ DATA_KINDS: dict[str, type[Section]] = {
     "patches": PatchesData,
     "array": ArrayData,
     "image_folder": ImageFolderData,
+    "hugging_face": HuggingFaceData,
 }
 NETWORK_KINDS: dict[str, type[Section]] = {
     "toy": ToyNetwork,
@@ -281,7 +306,8 @@ DataConfig = Annotated[
     | Annotated[DigitsData, Tag("digits")]
     | Annotated[PatchesData, Tag("patches")]
     | Annotated[ArrayData, Tag("array")]
-    | Annotated[ImageFolderData, Tag("image_folder")],
+    | Annotated[ImageFolderData, Tag("image_folder")]
+    | Annotated[HuggingFaceData, Tag("hugging_face")],
     Discriminator(_kind),
     BeforeValidator(_from_word),
 ]

@@ -112,12 +112,14 @@ def config(**changes: Any) -> TrainConfig:
         ({"zzzzz": 1}, "zzzzz: unknown key, got 1"),
         (
             {"data": "digts"},
-            "data: must be one of gmm, rings, digits, patches, array, image_folder, got 'digts'; "
+            "data: must be one of gmm, rings, digits, patches, array, image_folder, hugging_face, "
+            "got 'digts'; "
             "did you mean `digits`?",
         ),
         (
             {"data": 3},
-            "data: must be one of gmm, rings, digits, patches, array, image_folder, got 3",
+            "data: must be one of gmm, rings, digits, patches, array, image_folder, hugging_face, "
+            "got 3",
         ),
         ({"data": {"size": 8}}, "got {'size': 8}"),
         ({"data": "my.module:Data"}, "got 'my.module:Data'"),
