@@ -42,7 +42,9 @@ def conclude(opened: OpenStudy, patient: bool) -> int:
                 folder / "study.json",
                 *written.pictures,
             ],
-            description="\n\n".join([f"**{written.question}**", *answer.sentences]),
+            description="\n\n".join(
+                [f"**{answer.lead}**", f"*{written.question}*", *answer.sentences[1:]]
+            ),
             status="FINISHED" if ledger.complete else "KILLED",
         )
         ledger.study.set_user_attr(CONCLUDED, len(frame))

@@ -14,7 +14,7 @@ _COLUMNS = {
     "tags.`verdict`": 105,
     "tags.`oscillation`": 85,
     "tags.`long_run`": 80,
-    "tags.`reasons`": 220,
+    "tags.`reasons`": 145,
     "metrics.`convergence_score`": 130,
     "metrics.`r_matched`": 95,
     "metrics.`d_balance`": 95,

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ebm_core.config import flatten
+from study import mlflow_notes as notes
 from study.curves import Curve, Values, final_values, finite, new_values, now
 from study.mlflow_store import (
     absolute_uri,
@@ -26,17 +28,6 @@ from study.table import CAUSE
 
 OUTCOMES = ("status", "verdict", "reasons", "oscillation", "long_run")
 
-NOTE = (
-    "Curves: values at single updates. The last point of `r`, `r_scaled`, `r_matched` and "
-    "`r_band_adherence` is what the table of the study holds, if it holds one: the assessed "
-    "window's."
-)
-READING = (
-    "Each row is one training; its parent run, named after the study, has the report "
-    "(`report.html`), the map and the table (`results.csv`) among its artifacts. `verdict`, "
-    "`oscillation` and `reasons` are what d and r say of a training, `long_run` is what long "
-    "chains of its last model do."
-)
 # What MLflow shows of a run or an experiment as its description.
 _NOTE = "mlflow.note.content"
 # Updates a batch: up to ten curves fit in MLflow's 1,000 values, and no update is written in part
@@ -121,7 +112,7 @@ class Tracker:
         run_id, stored = self._open_run(
             {"mlflow.parentRunId": self.run_id, "trial": str(trial), "seed": str(seed)},
             name=name,
-            more={"role": "training", "study": self.study, _NOTE: NOTE},
+            more={"role": "training", "study": self.study, _NOTE: notes.training({})},
         )
         values = _flat(params)
         new = {key: value for key, value in values.items() if stored.get(key) != value}
@@ -186,6 +177,9 @@ class Tracker:
         tags = {name: _text(row.get(name)) for name in OUTCOMES}
         if cause := _text(row.get(CAUSE)):
             tags[CAUSE] = cause
+        page = notes.RunPage(self._experiment_id, run_id)
+        picture = self._picture(page, [artifacts / "diagnostics.png"])
+        tags[_NOTE] = notes.training(tags, picture)
         self._log_final(run_id, shown, Values(step, at or now(), final_values(row)), tags)
         self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
@@ -204,7 +198,8 @@ class Tracker:
             metrics: Numbers; what is not finite is left out.
             tags: Texts by name.
             artifacts: Files, or folders that keep their name.
-            description: Markdown, shown on the page of the run.
+            description: Markdown whose first line is the answer; shown on the page of the run,
+                and on that of the experiment unless somebody has described that.
             status: FINISHED, FAILED or KILLED.
             at: When it ended; now if None.
         """
@@ -214,15 +209,28 @@ class Tracker:
                 self._client.log_artifacts(self.run_id, str(path), path.name)
             else:
                 self._client.log_artifact(self.run_id, str(path))
+        page = notes.RunPage(self._experiment_id, self.run_id)
+        names = {path.name for path in artifacts}
+        found = notes.study(description, page, names, self._picture(page, artifacts))
         numbers = {name: value for name, value in metrics.items() if finite(value)}
-        outcome = {**tags, _NOTE: description + _pictures(artifacts, self.run_id)}
         shown = self._client.get_run(self.run_id).data
-        self._log_final(self.run_id, shown, Values(0, at or now(), numbers), outcome)
+        final = Values(0, at or now(), numbers)
+        self._log_final(self.run_id, shown, final, {**tags, _NOTE: found})
         # an experiment of several studies tells of the one that ended last
-        told = f"### {self.study}\n\n{outcome[_NOTE]}\n\n{READING}"
-        self._client.set_experiment_tag(self._experiment_id, _NOTE, told[:_LONGEST_TAG])
+        experiment = self._client.get_experiment(self._experiment_id)
+        if notes.replaceable(experiment.tags.get(_NOTE, "")):
+            told = notes.experiment(self.study, found, page)
+            self._client.set_experiment_tag(self._experiment_id, _NOTE, told)
         self._close_children()
         self._client.set_terminated(self.run_id, status)
+
+    def _picture(self, page: notes.RunPage, files: Iterable[Path]) -> str:
+        """Adds a small copy of one of the files to a run; returns what shows it, if any does."""
+        with TemporaryDirectory() as folder:
+            picture = notes.preview(files, Path(folder))
+            if picture:
+                self._client.log_artifact(page.run_id, f"{folder}/{notes.PREVIEW}")
+        return page.picture(picture) if picture else ""
 
     def _close_children(self) -> None:
         """Children left running become KILLED, and of two of one training only one stays."""
@@ -294,15 +302,6 @@ class Tracker:
             params=[Param(key, value) for key, value in (params or {}).items()],
             tags=[RunTag(key, str(value)[:_LONGEST_TAG]) for key, value in (tags or {}).items()],
         )
-
-
-def _pictures(artifacts: Iterable[Path], run_id: str) -> str:
-    """The map as Markdown, from where MLflow's server hands out the files of a run."""
-    return "".join(
-        f"\n\n![P(convergent) over the axes](get-artifact?path={path.name}&run_uuid={run_id})"
-        for path in artifacts
-        if path.name == "map.png"
-    )
 
 
 def _curve(shown: Any) -> Curve:

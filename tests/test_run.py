@@ -31,6 +31,7 @@ from study.ledger import Ledger
 from study.lock import hold
 from study.plan import Plan
 from study.probes import ProbeError
+from study.reporting.answer import summarize
 from study.run import main
 from study.searcher import Listener
 from study.spec import StudySpec, from_resolved
@@ -173,9 +174,10 @@ def store(study: Path, empty_store: Path) -> Path:
 def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report without pictures, which take a second to draw."""
 
-    def build(spec: StudySpec, frame: pd.DataFrame, folder: Path) -> Path:
-        (folder / "report.html").write_text(frame.to_html())
-        return folder / "report.html"
+    def build(spec: StudySpec, frame: pd.DataFrame, folder: Path) -> report.Report:
+        page = folder / "report.html"
+        page.write_text(frame.to_html())
+        return report.Report(page, (), "For which?", summarize(frame, spec.parameters))
 
     monkeypatch.setattr(report, "build", build)
 
@@ -462,7 +464,7 @@ def test_a_study_ends_with_table_report_records_and_answer(
     assert run(monkeypatch, fake, "--trials", "3", "--set", "seeds=2") == 0
     assert fake.trained == [(trial, seed) for trial in range(3) for seed in range(2)]
     out, err = capsys.readouterr()
-    assert "Learning converged" in out
+    assert "Learning converges for every ε from 0.05 to 0.3.\n" in out
     assert out.splitlines()[-3:] == [
         "Table   studies/tiny/results.csv",
         "Report  studies/tiny/report.html",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,7 +82,9 @@ def test_a_study_ends_with_an_answer(finished) -> None:
     assert done.returncode == 0, done.stderr
     assert "Report  studies/small/report.html" in done.stdout
     assert "MLflow  python -m study.ui small" in done.stdout
-    assert "Learning converged for" in done.stdout
+    # six trainings are enough for a map, whatever it says
+    assert re.search(r"^Learning (converges|is likely to converge) for ", done.stdout, re.M)
+    assert "The map rests on " in done.stdout
     assert "[6/6]" in done.stderr
     # nothing of the machinery shows
     for noise in ("Warning", "WARN", "Traceback", "ray::", "alembic", "mlflow.", "Trial "):
@@ -143,6 +146,7 @@ def test_mlflow_holds_one_parent_and_one_child_a_training(finished) -> None:
             "diagnostics.png",
             "long_run.yaml",
             "pack.yaml",
+            "preview.png",
             "samples.png",
             "traces.npz",
         }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from study import mlflow_store
 from study.curves import ASSESSED, MAX_POINTS
@@ -79,6 +80,10 @@ def outputs(tmp_path: Path) -> Path:
     for name in ("diagnostics.png", "config.yaml", "checkpoint/state.pt"):
         (folder / name).write_text(name)
     return folder
+
+
+def draw(path: Path, width: int, height: int) -> None:
+    Image.new("RGB", (width, height), "teal").save(path)
 
 
 def points(*updates: int, **values: float) -> list[dict[str, float]]:
@@ -281,8 +286,7 @@ def test_the_end_closes_what_was_left_open(tracker, again, client, outputs, tmp_
     left = {tracker.child(1, seed, CONFIG, "left") for seed in range(3)}
     report = tmp_path / "report.html"
     report.write_text("<html>")
-    (tmp_path / "map.png").write_bytes(b"PNG")
-    left_behind = [report, tmp_path / "map.png", outputs]
+    left_behind = [report, outputs]
     end = {"convergent": 5, "best": math.nan}, {"answer": "ε ≥ 0.1"}, left_behind
     for _ in range(2):
         tracker.close(*end, description="# eps_sweep", status="FINISHED")
@@ -293,16 +297,95 @@ def test_the_end_closes_what_was_left_open(tracker, again, client, outputs, tmp_
     assert parent.data.metrics == {"convergent": 5}
     assert len(client.get_metric_history(tracker.run_id, "convergent")) == 1
     assert parent.data.tags["answer"] == "ε ≥ 0.1"
-    note = parent.data.tags["mlflow.note.content"]
-    picture = f"(get-artifact?path=map.png&run_uuid={tracker.run_id})"
-    assert note.startswith("# eps_sweep\n\n![")
-    assert note.endswith(picture)
-    experiment = client.get_experiment(parent.info.experiment_id)
-    assert note in experiment.tags["mlflow.note.content"]
     assert files(client, tracker.run_id) >= {"report.html", "seed-1/checkpoint/state.pt"}
     second = again()
     second.open({})
     assert client.get_run(second.run_id).info.status == "RUNNING"
+
+
+def described(client: Any, run_id: str) -> str:
+    note: str = client.get_run(run_id).data.tags["mlflow.note.content"]
+    return note
+
+
+def test_a_training_shows_what_became_of_it(tracker, client, outputs, tmp_path):
+    child = tracker.child(0, 0, CONFIG, "one")
+    curves = described(client, child)
+    assert curves.startswith("Curves: ")
+    draw(outputs / "diagnostics.png", 1012, 506)
+    for _ in range(2):
+        tracker.finish_child(child, ROW, outputs)
+    experiment = client.get_run(child).info.experiment_id
+    picture = (
+        f"[![d and r over the updates](get-artifact?path=preview.png&run_uuid={child})]"
+        f"(#/experiments/{experiment}/runs/{child}/artifacts/diagnostics.png"
+        "?workflowType=machine_learning)"
+    )
+    said = "**nonconvergent** (r_below_band, d_unbalanced); oscillation weak; long run departs."
+    assert described(client, child).split("\n\n") == [said, picture, curves]
+    with Image.open(client.download_artifacts(child, "preview.png", str(tmp_path))) as small:
+        # as it is put beside the numbers, which a wider one would push off the page
+        assert small.size == (600, 300)
+    failed = tracker.child(1, 0, CONFIG, "two")
+    row = {"status": "failed", "cause": "Traceback\n  in `f`\nValueError: <x> in `f`"}
+    tracker.finish_child(failed, row, tmp_path / "nothing")
+    assert described(client, failed).split("\n\n") == [
+        "**failed**.",
+        "`ValueError: <x> in 'f'`",
+        curves,
+    ]
+
+
+def test_a_study_shows_its_answer_and_its_map(tracker, client, tmp_path):
+    for name in ("report.html", "results.csv"):
+        (tmp_path / name).touch()
+    for name in ("map.png", "overview.png"):
+        draw(tmp_path / name, 900, 300)
+    names = ("report.html", "overview.png", "map.png", "results.csv")
+    kept = [tmp_path / name for name in names]
+    tracker.close({}, {}, kept, "**Over 0.1.**\n\n*For which?*", "FINISHED")
+    note = described(client, tracker.run_id)
+    experiment = client.get_experiment_by_name(tracker.experiment)
+    run = f"#/experiments/{experiment.experiment_id}/runs/{tracker.run_id}"
+    query = "?workflowType=machine_learning"
+    links = [
+        f"[{text}]({run}/artifacts/{name}{query})"
+        for text, name in (("Report", "report.html"), ("Map", "map.png"), ("Table", "results.csv"))
+    ]
+    shown = (
+        f"![P(convergent) over the axes](get-artifact?path=preview.png&run_uuid={tracker.run_id})"
+    )
+    assert note.split("\n\n") == [
+        "**Over 0.1.**",
+        " · ".join(links),
+        "*For which?*",
+        f"[{shown}]({run}/artifacts/map.png{query})",
+    ]
+    # folded, the first line of the experiment's is all that is seen
+    told = experiment.tags["mlflow.note.content"]
+    assert told.splitlines()[0] == "eps_sweep: **Over 0.1.**"
+    assert note in told
+    assert f"]({run}{query})" in told
+
+
+def test_an_experiment_tells_of_the_study_that_ended_last(tracker, again, client, tmp_path):
+    def told() -> str:
+        found: str = client.get_experiment_by_name(tracker.experiment).tags["mlflow.note.content"]
+        return found
+
+    tracker.close({}, {}, [], "**One.**", "FINISHED")
+    other = Tracker(tracker.uri, tracker.experiment, "other", tmp_path / "studies" / "other")
+    other.open({})
+    other.close({}, {}, [], "**Two.** " + "long " * 2_000, "FINISHED")
+    assert told().startswith("other: **Two.** long")
+    assert len(told()) <= 5_000
+    tracker.close({}, {}, [], "**Three.**", "FINISHED")
+    assert told().startswith("eps_sweep: **Three.**")
+    experiment = client.get_experiment_by_name(tracker.experiment)
+    client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "Mine.")
+    tracker.close({}, {}, [], "**Four.**", "FINISHED")
+    assert told() == "Mine."
+    assert described(client, tracker.run_id) == "**Four.**"
 
 
 class Unreliable:

@@ -1,6 +1,7 @@
 """How many trainings it takes to find the edge of a known region, by each method.
 
-    python tests/benchmarks/boundary_methods.py [--seeds 20] [--dimensions 2 4] [--straddle]
+    python tests/benchmarks/boundary_methods.py [--seeds 20] [--dimensions 2 4] [--batch 1]
+        [--straddle]
 
 An error is the share of the space on the wrong side of P = 1/2, by the same surrogate for all
 methods; a grid is also read as grids are, by its nearest point. A method is there once its error
@@ -32,8 +33,8 @@ FIELDS = {2: plane, 4: four}
 ASKED = {2: 56, 4: 112}
 DRAWN = {2: 160, 4: 256}
 SIDES = {2: range(3, 24), 4: range(2, 7)}
-# Trainings at a time, as with two workers; errors are taken so often, up to and after `OFTEN`.
-BATCH, RARELY, OFTEN = 2, 8, 64
+# Errors are taken after every batch, from `OFTEN` trainings on after every `RARELY`.
+RARELY, OFTEN = 8, 64
 SHARE = 0.1
 # Of the points whose P lies here, how many are inside.
 CALIBRATED = (0.8, 0.9)
@@ -52,16 +53,15 @@ def surrogate(places: Array, said: list[Observation]) -> fields.Field:
 
 
 def boundary_run(
-    field: DesignedField, seed: int, count: int, **options: int
+    field: DesignedField, seed: int, count: int, batch: int = 1
 ) -> tuple[Array, list]:
     """Places and outcomes of trainings that the sampler asks for, a batch at a time."""
     random = np.random.default_rng(1000 + seed)
     said: dict[int, Observation] = {}
-    sampler = BoundarySampler(seed=seed, observe=lambda trial: [said[trial.number]], **options)
+    sampler = BoundarySampler(seed=seed, observe=lambda trial: [said[trial.number]])
     study = optuna.create_study(sampler=sampler)
     while len(said) < count:
-        batch = [study.ask(field.space) for _ in range(BATCH)]
-        for trial in batch:
+        for trial in [study.ask(field.space) for _ in range(batch)]:
             place = np.array(list(trial.params.values()))
             said[trial.number] = field.train(place, random)
             study.tell(trial, 0.0)
@@ -81,12 +81,17 @@ def error(field: DesignedField, places: Array, said: list, where: Array, inside:
 
 
 def reached(
-    run: tuple[Array, list], field: DesignedField, where: Array, inside: Array, limit: float
+    run: tuple[Array, list],
+    batch: int,
+    field: DesignedField,
+    where: Array,
+    inside: Array,
+    limit: float,
 ) -> float:
     """The least number of trainings from which on the error stays within the limit."""
     places, said = run
     late = np.inf
-    for n in range(len(said), BATCH, -BATCH):
+    for n in range(len(said), 4, -batch):
         if n <= OFTEN or n % RARELY == 0:
             if error(field, places[:n], said[:n], where, inside) > limit:
                 return late
@@ -123,8 +128,17 @@ def calibration(
     return int(inside[chosen].sum()), int(chosen.sum())
 
 
-def compare(dimensions: int, seeds: int, say: Callable[[str], None] = print) -> dict[str, float]:
-    """Median trainings of each method, and the calibration of the boundary's surrogate."""
+def compare(
+    dimensions: int, seeds: int, batch: int = 1, say: Callable[[str], None] = print
+) -> dict[str, float]:
+    """Median trainings of each method, and the calibration of the boundary's surrogate.
+
+    Args:
+        dimensions: Of the field.
+        seeds: How many fields of noise.
+        batch: Trainings that the boundary sampler is asked for at a time.
+        say: Where to.
+    """
     field = FIELDS[dimensions]()
     where, inside = truth(field)
     smaller = float(min(inside.mean(), 1 - inside.mean()))
@@ -132,10 +146,10 @@ def compare(dimensions: int, seeds: int, say: Callable[[str], None] = print) -> 
     found: dict[str, list[float]] = {n: [] for n in ("boundary", "random", "grid", "nearest")}
     right = total = 0
     for seed in range(seeds):
-        asked = boundary_run(field, seed, ASKED[dimensions])
-        found["boundary"].append(reached(asked, field, where, inside, limit))
+        asked = boundary_run(field, seed, ASKED[dimensions], batch)
+        found["boundary"].append(reached(asked, batch, field, where, inside, limit))
         drawn = random_run(field, seed, DRAWN[dimensions])
-        found["random"].append(reached(drawn, field, where, inside, limit))
+        found["random"].append(reached(drawn, 2, field, where, inside, limit))
         found["grid"].append(grid_reached(field, seed, where, inside, limit, nearest=False))
         found["nearest"].append(grid_reached(field, seed, where, inside, limit, nearest=True))
         stop = found["boundary"][-1]
@@ -161,6 +175,7 @@ def straddle(field: fields.Field, candidates: Array, nodes: Array) -> Array:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--straddle", action="store_true")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--dimensions", type=int, nargs="+", default=[2, 4], choices=[2, 4])
@@ -169,7 +184,7 @@ def main() -> None:
         acquisition.uncertainty_left = straddle
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for dimensions in given.dimensions:
-        compare(dimensions, given.seeds)
+        compare(dimensions, given.seeds, given.batch)
 
 
 if __name__ == "__main__":
