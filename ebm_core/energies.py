@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,27 +15,44 @@ from torch import Tensor, nn
 from ebm_core.config import network_problems
 from ebm_core.errors import ConfigError, EnergyError
 
+LEAKY = "leaky_relu"
+# Smooth in x, as the gradient of F then is; by the names of `ebm_core.sections.Activation`.
+_SMOOTH: dict[str, Callable[[], nn.Module]] = {
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "gelu": nn.GELU,
+}
+
+
+def activated(name: str, slope: float) -> nn.Module:
+    """An activation by name; `slope` is that of the leaky ReLU below zero, and no other has it."""
+    return nn.LeakyReLU(slope) if name == LEAKY else _SMOOTH[name]()
+
 
 class Mlp(nn.Module):
-    """Leaky-ReLU perceptron on flattened samples; *toy* and *mlp* are both of this form.
+    """Perceptron on flattened samples; *toy* and *mlp* are both of this form.
 
     Args:
         inputs: N, numbers of one sample.
         widths: Hidden units of each layer.
         slope: Of the leaky ReLU below zero.
+        activation: See `activated`.
     """
 
-    def __init__(self, inputs: int, widths: Sequence[int], slope: float = 0.05) -> None:
+    def __init__(
+        self, inputs: int, widths: Sequence[int], slope: float = 0.05, activation: str = LEAKY
+    ) -> None:
         super().__init__()
         sizes = [inputs, *widths]
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.output = nn.Linear(sizes[-1], 1)
         self.slope = slope
+        self.activation = activated(activation, slope)
 
     def forward(self, x: Tensor) -> Tensor:
         h = x.flatten(1)
         for layer in self.hidden:
-            h = nn.functional.leaky_relu(layer(h), self.slope)
+            h = self.activation(layer(h))
         value: Tensor = self.output(h)
         return value.squeeze(-1)
 
@@ -51,15 +68,25 @@ class Vanilla(nn.Module):
         size: Side of the square image in pixels: 8, 16, 32 or 64.
         width: Channels of the first layer.
         slope: Of the leaky ReLU below zero.
+        activation: See `activated`.
     """
 
-    def __init__(self, channels: int, size: int, width: int = 32, slope: float = 0.05) -> None:
+    def __init__(
+        self,
+        channels: int,
+        size: int,
+        width: int = 32,
+        slope: float = 0.05,
+        activation: str = LEAKY,
+    ) -> None:
         super().__init__()
         stages = int(math.log2(size // 4))
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(slope)]
+        first = nn.Conv2d(channels, width, 3, padding=1)
+        layers: list[nn.Module] = [first, activated(activation, slope)]
         for stage in range(stages):
             fan = width * 2**stage
-            layers += [nn.Conv2d(fan, 2 * fan, 4, stride=2, padding=1), nn.LeakyReLU(slope)]
+            convolution = nn.Conv2d(fan, 2 * fan, 4, stride=2, padding=1)
+            layers += [convolution, activated(activation, slope)]
         self.body = nn.Sequential(*layers)
         self.output = nn.Conv2d(width * 2**stages, 1, 4)
 
@@ -103,6 +130,7 @@ class Nonlocal(nn.Module):
         size: Side of the square image in pixels, a multiple of 8.
         widths: Channels of the three stages.
         slope: Of the leaky ReLU below zero.
+        activation: See `activated`.
     """
 
     def __init__(
@@ -111,13 +139,14 @@ class Nonlocal(nn.Module):
         size: int,
         widths: tuple[int, int, int] = (32, 64, 128),
         slope: float = 0.05,
+        activation: str = LEAKY,
     ) -> None:
         super().__init__()
         first, second, third = widths
 
         def stage(fan_in: int, fan_out: int) -> list[nn.Module]:
             convolution = nn.Conv2d(fan_in, fan_out, 3, padding=1)
-            return [convolution, nn.LeakyReLU(slope), nn.MaxPool2d(2)]
+            return [convolution, activated(activation, slope), nn.MaxPool2d(2)]
 
         self.body = nn.Sequential(
             *stage(channels, first),
@@ -127,7 +156,7 @@ class Nonlocal(nn.Module):
             *stage(second, third),
             nn.Flatten(),
             nn.Linear(third * (size // 8) ** 2, 256),
-            nn.LeakyReLU(slope),
+            activated(activation, slope),
         )
         self.output = nn.Linear(256, 1)
 
@@ -151,11 +180,11 @@ def build_energy(network: Any, shape: tuple[int, ...]) -> nn.Module:
     if problems:
         raise ConfigError(problems)
     if network.name in ("toy", "mlp"):
-        return Mlp(math.prod(shape), network.widths, network.slope)
+        return Mlp(math.prod(shape), network.widths, network.slope, network.activation)
     if network.name == "vanilla":
-        return Vanilla(shape[0], shape[1], network.width, network.slope)
+        return Vanilla(shape[0], shape[1], network.width, network.slope, network.activation)
     if network.name == "nonlocal":
-        return Nonlocal(shape[0], shape[1], network.widths, network.slope)
+        return Nonlocal(shape[0], shape[1], network.widths, network.slope, network.activation)
     return _custom_energy(network)
 
 

@@ -216,22 +216,26 @@ def _few(value: Any) -> Any:
 
 Widths = Annotated[tuple[Count, ...], Field(min_length=1), BeforeValidator(_few)]
 Slope = Annotated[float, Field(ge=0, lt=1)]
+# Of a network's hidden layers; the source uses the leaky ReLU, and slopes are its alone.
+Activation = Literal["leaky_relu", "silu", "softplus", "gelu"]
 
 
 class ToyNetwork(Section):
-    """Leaky-ReLU perceptron 2-32-64-64-64-1 for data in the plane."""
+    """Perceptron 2-32-64-64-64-1 for data in the plane."""
 
     name: Literal["toy"] = "toy"
     widths: Widths = (32, 64, 64, 64)
     slope: Slope = 0.05
+    activation: Activation = "leaky_relu"
 
 
 class MlpNetwork(Section):
-    """Leaky-ReLU perceptron on flattened data of any shape."""
+    """Perceptron on flattened data of any shape."""
 
     name: Literal["mlp"] = "mlp"
     widths: Widths = (96, 96)
     slope: Slope = 0.05
+    activation: Activation = "leaky_relu"
 
 
 class VanillaNetwork(Section):
@@ -240,6 +244,7 @@ class VanillaNetwork(Section):
     name: Literal["vanilla"] = "vanilla"
     width: Count = 32
     slope: Slope = 0.05
+    activation: Activation = "leaky_relu"
 
 
 class NonlocalNetwork(Section):
@@ -248,6 +253,7 @@ class NonlocalNetwork(Section):
     name: Literal["nonlocal"] = "nonlocal"
     widths: tuple[Count, Count, Count] = (32, 64, 128)
     slope: Slope = 0.05
+    activation: Activation = "leaky_relu"
 
 
 def _own(value: str) -> str:

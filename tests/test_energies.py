@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -20,8 +21,11 @@ from ebm_core.energies import (
     check_energy,
     scale_output,
 )
+from ebm_core.engine import make_engine
 from ebm_core.errors import ConfigError, EnergyError
+from ebm_core.presets import preset
 from ebm_core.sections import (
+    Activation,
     CustomNetwork,
     MlpNetwork,
     NonlocalNetwork,
@@ -120,6 +124,27 @@ def test_mlp_is_its_formula() -> None:
     z = x @ energy.hidden[0].weight.T + energy.hidden[0].bias
     h = torch.where(z > 0, z, 0.1 * z)
     torch.testing.assert_close(energy(x), h @ energy.output.weight[0] + energy.output.bias)
+
+
+@pytest.mark.parametrize("network", ["mlp", "vanilla", "nonlocal"])
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_activations_are_by_name_and_smooth_but_for_the_leaky_relu(
+    network: str, activation: str
+) -> None:
+    config = preset("digits", network={"name": network, "activation": activation}).network
+    torch.manual_seed(4)
+    energy = build_energy(config, (1, 8, 8)).double()
+    x = torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    toward = torch.randn_like(x)
+
+    def along(step: Tensor) -> Tensor:
+        return energy(x + step * toward).sum()
+
+    bend = torch.autograd.functional.hessian(along, torch.zeros((), dtype=torch.float64))
+    # attention bends by itself, though by nothing before its last layer has learned
+    assert (abs(float(bend)) > 1e-9) == (activation != "leaky_relu")
+    closed = make_engine(energy, 1).path == "closed_form"
+    assert closed == (activation == "leaky_relu" and network != "nonlocal")
 
 
 def test_a_nonlocal_block_is_the_identity_at_first() -> None:

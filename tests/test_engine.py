@@ -67,6 +67,8 @@ NETWORKS = {
     "relu": Network(lambda: Mlp(3, (7,), slope=0.0), (3,)),
     "vanilla": Network(lambda: Vanilla(2, 8, width=4), (2, 8, 8)),
     "nonlocal": Network(lambda: _attentive(Nonlocal(1, 8, (4, 6, 8))), (1, 8, 8)),
+    "smooth mlp": Network(lambda: Mlp(16, (12, 9), activation="silu"), (1, 4, 4)),
+    "smooth vanilla": Network(lambda: Vanilla(2, 8, width=4, activation="gelu"), (2, 8, 8)),
     "custom": Network(Custom, (3, 2)),
 }
 CASES = [

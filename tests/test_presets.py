@@ -86,7 +86,8 @@ def test_published_networks_have_their_published_form(name: str) -> None:
         "vanilla": {"width": 32},
         "nonlocal": {"widths": (32, 64, 128)},
     }
-    assert network == {"name": network["name"], "slope": 0.05, **forms[network["name"]]}
+    leaky = {"activation": "leaky_relu", "slope": 0.05}
+    assert network == {"name": network["name"], **leaky, **forms[network["name"]]}
 
 
 def test_annealing_has_the_published_factor_an_update() -> None:
@@ -99,7 +100,12 @@ def test_annealing_has_the_published_factor_an_update() -> None:
 def digits(**changes: Any) -> dict[str, Any]:
     return {
         "data": {"name": "digits", "size": 8},
-        "network": {"name": "mlp", "widths": (96, 96), "slope": 0.05},
+        "network": {
+            "name": "mlp",
+            "widths": (96, 96),
+            "slope": 0.05,
+            "activation": "leaky_relu",
+        },
         "epsilon": 0.08,
         "eps_data_ratio": 2.0,
         "batch_size": 64,

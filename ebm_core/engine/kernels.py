@@ -82,7 +82,7 @@ class ClosedFormMlp:
     @staticmethod
     def fits(module: nn.Module) -> bool:
         """Whether a module is such a perceptron, all of its own weights to be learned."""
-        if type(module) is not Mlp:
+        if type(module) is not Mlp or type(module.activation) is not nn.LeakyReLU:
             return False
         layers = [*(f"hidden.{k}" for k in range(len(module.hidden))), "output"]
         names = {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
@@ -246,7 +246,11 @@ class ClosedFormVanilla:
     @staticmethod
     def fits(module: nn.Module) -> bool:
         """Whether a module is such a network, all of its own weights to be learned."""
-        return type(module) is Vanilla and len(learned(module)) == len(list(module.parameters()))
+        return (
+            type(module) is Vanilla
+            and type(module.body[1]) is nn.LeakyReLU
+            and len(learned(module)) == len(list(module.parameters()))
+        )
 
     def energy(self, parameters: Parameters, x: Tensor) -> Tensor:
         return self.loop.energy(parameters, x)
