@@ -168,6 +168,7 @@ def check_stopped(run: Started, folder: Path, *reasons: str) -> None:
     seconds, text = time.monotonic() - began, said(folder)
     print(f"ended after {seconds:.1f} s, {run.outlived(30):.1f} s before its last process")
     assert code == 1, text
+    assert text.count("\n") == 2, text
     first, second = text.splitlines()
     assert first.startswith(f"studies/{NAME} cannot be written (")
     assert any(reason in first for reason in reasons), first

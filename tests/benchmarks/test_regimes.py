@@ -40,9 +40,12 @@ def test_a_high_kept_rate_diverges_within_some_updates() -> None:
 
 
 def test_adam_at_a_high_rate_oscillates_strongly() -> None:
-    """Over three seeds: rounding, and so the processor, decides how deep a single run dips."""
-    runs = train_members([preset("digits_strong", seed=seed) for seed in range(3)])
+    """Over five seeds: rounding, and so the processor, decides how deep a single run dips.
+
+    On some processors one of them drifts over its window in place of swinging.
+    """
+    runs = train_members([preset("digits_strong", seed=seed) for seed in range(5)])
     swings = [run.assessment.oscillation for run in runs]
-    assert [swing.type for swing in swings] == ["strong"] * 3
-    assert median(swing.acf_min for swing in swings) < -0.3
+    assert [swing.type for swing in swings].count("strong") >= 4
+    assert median(swing.acf_min for swing in swings) < -0.35
     assert all(swing.corr_d_r > 0.5 for swing in swings)
