@@ -89,7 +89,13 @@ _RAY_LOST = (
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # In the command these are of the study's folder; in a worker they may be of a user's own files.
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
-_STORAGE_WORDS = ("disk is full", "readonly database", "unable to open database")
+# A disk I/O error is what SQLite says of a journal that it may no longer remove.
+_STORAGE_WORDS = (
+    "disk is full",
+    "readonly database",
+    "unable to open database",
+    "disk I/O error",
+)
 # The end of what a worker said.
 _TAIL_LINES = 15
 

@@ -84,6 +84,8 @@ def test_to_the_command_what_may_not_be_written_is_trouble() -> None:
 def test_a_full_database_is_a_full_disk() -> None:
     full = sqlite3.OperationalError("database or disk is full")
     assert storage_trouble(raised(RuntimeError("storage"), full)) == "database or disk is full"
+    lost = sqlite3.OperationalError("disk I/O error")
+    assert storage_trouble(raised(RuntimeError("storage"), lost)) == "disk I/O error"
 
 
 def test_errors_that_cause_each_other_end() -> None:

@@ -213,7 +213,8 @@ def test_a_folder_that_becomes_read_only_stops_the_study_and_harms_nothing(
     until_saved(run, tmp_path)
     subprocess.run(["chmod", "-R", "a-w", "studies"], cwd=tmp_path, check=True)
     try:
-        check_stopped(run, tmp_path, "Permission denied", "readonly", "unable to open database")
+        sqlite = ("readonly", "unable to open database", "disk I/O error")
+        check_stopped(run, tmp_path, "Permission denied", *sqlite)
         check_whole(tmp_path)
     finally:
         subprocess.run(["chmod", "-R", "u+w", "studies"], cwd=tmp_path, check=True)
