@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebm_core.errors import ConfigError, Problem, did_you_mean
+from study.assignment import Unit
 from study.report import read_study
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class FinishedStudy:
                 f"must be one of the {len(self.table)} trainings of {self.folder / 'results.csv'}"
             )
             raise ConfigError([Problem("trial, seed", rule, (trial, seed))])
-        path = self.folder / "trials" / f"{trial:04d}" / f"seed-{seed}" / name
+        path = self.folder / Unit(trial, seed, point={}, config={}).folder / name
         if not path.is_file():
             ended = " ".join(str(row.iloc[0][each]) for each in ("status", "verdict"))
             rule = f"must have left {path}; it ended as: {ended}"

@@ -78,8 +78,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
 
 
 def test_a_study_ends_with_an_answer(finished) -> None:
-    _, done = finished
+    folder, done = finished
     assert done.returncode == 0, done.stderr
+    assert "Learning converged for" in (folder / "studies/small/report.html").read_text()
     assert "Report  studies/small/report.html" in done.stdout
     assert "MLflow  python -m study.ui small" in done.stdout
     # six trainings are enough for a map, whatever it says
