@@ -261,7 +261,12 @@ def measure(
 
 
 def pack_megabytes(name: str, members: int, precision: Precision, device: torch.device) -> float:
-    """Memory that a pack takes at its peak, told by a process of its own; NaN where none tells."""
+    """Memory that a pack takes at its peak; NaN where nothing tells.
+
+    On a CPU a process of its own tells, on a GPU its allocator, which knows this process alone.
+    """
+    if device.type == "cuda":
+        return peak_of(name, members, precision, device)
     command = [sys.executable, __file__, "--peak-of", name, str(members), precision, str(device)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -273,9 +278,11 @@ def peak_of(name: str, members: int, precision: Precision, device: torch.device)
     for ahead in ("toy", "mlp"):  # libraries take their own memory at first use
         a_trainer(SIZES[ahead], 1, device, precision).run(1)
     if device.type == "cuda":
+        torch.cuda.empty_cache()
+        held = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         a_trainer(size, members, device, precision).run(2)
-        return torch.cuda.max_memory_allocated(device) / 1e6
+        return (torch.cuda.max_memory_allocated(device) - held) / 1e6
     if not (reset := Path("/proc/self/clear_refs")).exists():
         return math.nan
     reset.write_text("5")
