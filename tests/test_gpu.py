@@ -162,6 +162,7 @@ def test_a_failed_capture_leaves_the_device_as_it_was() -> None:
         found = walk(own, modules, x)
     assert own.path == "loop"
     assert torch.cuda.current_stream() == stream
+    torch.randn(3, device="cuda")  # numbers can be drawn as before
     torch.testing.assert_close(found, walk(make_engine(modules[0], 1, "loop"), modules, x))
     # and another network can be captured afterwards
     others, y = pack("mlp", 1, torch.float32)

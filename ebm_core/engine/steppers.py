@@ -197,10 +197,16 @@ def capture(program: Callable[[], None]) -> Callable[[], None]:
             program()
     before.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    numbers = generator.clone_state()
     try:
         # other threads of a worker may talk to the device meanwhile
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             program()
+    except BaseException:
+        # a capture that failed leaves the generator in it for good, and the stream set
+        generator.graphsafe_set_state(numbers)
+        raise
     finally:
-        torch.cuda.set_stream(before)  # which a capture that failed does not give back
+        torch.cuda.set_stream(before)
     return graph.replay
