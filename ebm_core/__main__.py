@@ -91,27 +91,50 @@ def _train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "sample",
-        help="run chains of a trained model",
-        description="Runs chains of a trained model at its training epsilon.",
+        help="run long chains of a trained model",
+        description="Runs chains of a trained model, and says where they went and whether they "
+        "stay where learning saw them. With --out FOLDER the same command goes on where it was "
+        "interrupted, to the same states.",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="as written by train")
+    parser.add_argument(
+        "checkpoint", metavar="RUN", help="folder of a training, or its checkpoint file"
+    )
     parser.add_argument("--member", type=_whole(0), default=0, metavar="K", help="of a pack")
     parser.add_argument("--steps", type=_whole(1), default=1_000, metavar="N")
-    parser.add_argument("--chains", type=_whole(1), default=64, metavar="N")
+    parser.add_argument("--chains", type=_whole(1), default=64, metavar="N", help="of each start")
     parser.add_argument(
         "--start",
+        nargs="+",
         choices=("bank", "data", "noise"),
-        default="bank",
-        help="the states of training, noised data, or what the first chains started from",
+        default=["bank"],
+        help="the states of training, noised data, what the first chains started from; or several",
     )
     parser.add_argument(
         "--adjusted", action="store_true", help="accept or reject moves (Metropolis-Hastings)"
+    )
+    parser.add_argument(
+        "--epsilon",
+        type=_number_or("tuned"),
+        metavar="X",
+        help="Langevin noise sd, that of the training by default; tuned (with --adjusted) for the "
+        "one at which 57 %% of moves are accepted",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=_positive,
+        default=1.0,
+        metavar="X",
+        help="in units of the temperature of the training",
     )
     parser.add_argument("--seed", type=_whole(0), default=0, metavar="N")
     parser.add_argument(
         "--device", metavar="NAME", help="auto, cpu or cuda; as trained by default"
     )
-    parser.add_argument("--out", metavar="FILE.npz", help="write states, energies, acceptance")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="write states, curves, pictures and the long run; FILE.npz for the states alone",
+    )
     _quiet(parser)
 
 
@@ -155,6 +178,13 @@ def _whole(least: int) -> Callable[[str], int]:
         return value
 
     return whole_number
+
+
+def _number_or(word: str) -> Callable[[str], float | str]:
+    def number_or_word(text: str) -> float | str:
+        return word if text == word else _positive(text)
+
+    return number_or_word
 
 
 def _positive(text: str) -> float:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,13 +22,14 @@ from ebm_core.density import (
     density_grid,
     sample_divergence,
 )
-from ebm_core.departure import SUMMARIES, Effect, LongRunLimits, effect
+from ebm_core.departure import Effect, LongRunLimits, effect
 from ebm_core.engine import arithmetic, module_gradient
 from ebm_core.langevin import Gradient, run_langevin
 from ebm_core.long_run import LongRun, decide
 from ebm_core.matched import MatchedGradient, matched_gradient
 from ebm_core.mixing import Array
 from ebm_core.randomness import Stream, generator
+from ebm_core.readings import Reader, read_along
 from ebm_core.result import RunResult
 
 __all__ = [
@@ -49,15 +49,8 @@ __all__ = [
     "short_run_samples",
 ]
 
-# A reading costs a third of a step or less, so this spacing keeps all of them under a tenth.
-_READINGS = 200
-_SPACING = 5
-
 # With fewer samples the mean energy is less certain than that of the chains; more tell little.
 _LEAST_REFERENCE, _MOST_REFERENCE = 1_024, 4_096
-
-# Samples of each kind that the principal directions are taken from.
-_PRINCIPAL_SAMPLES = 512
 
 # Chains from noise only tell whether they arrive: fewer than decide will do.
 _NOISE_SHARE = 4
@@ -101,7 +94,7 @@ def long_run(
     """
     if len(short_run) < 2 or len(data) < 2:
         raise ValueError("a long run needs two samples of each kind, to know their spread")
-    reader = _Reader.of(short_run, data, epsilon)
+    reader = Reader.of(short_run, data, epsilon)
     with torch.no_grad():
         reference = reader(short_run, energy(short_run))
     starts = {"bank": short_run[:chains], "data": data[:chains]}
@@ -109,7 +102,7 @@ def long_run(
         starts["noise"] = noise[:chains]
     rng = generator(seed, Stream.EVALUATION, 1, short_run.device)
     together = torch.cat(list(starts.values()))
-    readings, _ = _read_along(energy, gradient, together, epsilon, steps, rng, reader)
+    readings, _ = read_along(energy, gradient, together, epsilon, steps, rng, reader)
     edges = np.cumsum([len(x) for x in starts.values()])[:-1]
     traces = dict(zip(starts, np.split(readings, edges, axis=1), strict=True))
     reach = epsilon * math.sqrt(steps) / reader.widest if reader.widest > 0 else math.inf
@@ -127,77 +120,13 @@ def long_run(
     return found
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Reads the summaries of states, shape (summaries, n).
-
-    Attributes:
-        centre: Mean of the short-run samples, shape (N,).
-        directions: Principal directions of short-run samples and data, shape (N, 1 or 2).
-        widest: sd along the first of them, units of x.
-        temperature: T.
-    """
-
-    centre: Tensor
-    directions: Tensor
-    widest: float
-    temperature: float
-
-    @classmethod
-    def of(cls, short_run: Tensor, data: Tensor, epsilon: float) -> _Reader:
-        pooled = torch.cat([short_run[:_PRINCIPAL_SAMPLES], data[:_PRINCIPAL_SAMPLES]])
-        flat = pooled.flatten(1).double()
-        flat = flat[flat.isfinite().all(1)]  # the decomposition has no answer for others
-        flat = flat - flat.mean(0)
-        _, sizes, rows = torch.linalg.svd(flat, full_matrices=False)
-        widest = float(sizes[0]) / math.sqrt(len(flat)) if len(sizes) else 0.0
-        centre = short_run.flatten(1).double().mean(0)
-        return cls(centre, rows[:2].T, widest, epsilon**2 / 2)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return SUMMARIES[: 2 + self.directions.shape[1]]
-
-    def __call__(self, x: Tensor, f: Tensor) -> Array:
-        apart = x.flatten(1).double() - self.centre
-        summaries = [
-            f.double() / self.temperature,
-            apart.square().sum(1),
-            *(apart @ self.directions).T,
-        ]
-        values: Array = torch.stack(summaries).cpu().numpy()
-        return values
-
-
-def _read_along(
-    energy: nn.Module,
-    gradient: Gradient | None,
-    x: Tensor,
-    epsilon: float,
-    steps: int,
-    rng: torch.Generator,
-    reader: _Reader,
-    adjusted: bool = False,
-) -> tuple[Array, float]:
-    """Readings along chains, shape (summaries, chains, readings), and the share of moves made."""
-    readings = min(_READINGS, max(1, steps // _SPACING))
-    edges = np.linspace(0, steps, readings + 1).round().astype(int).tolist()
-    found, accepted = [], 0.0
-    for first, last in pairwise(edges):
-        length = last - first
-        x, info = run_langevin(energy, x, epsilon, length, rng, adjusted, gradient)
-        found.append(reader(x, info.energies))
-        accepted += length * float(info.acceptance.double().mean())
-    return np.stack(found, axis=-1), accepted / steps
-
-
 def _discretization(
     energy: nn.Module,
     start: Tensor,
     epsilon: float,
     steps: int,
     seed: int,
-    reader: _Reader,
+    reader: Reader,
     unadjusted: Array,
     reference: Array,
 ) -> dict[str, Any]:
@@ -209,7 +138,7 @@ def _discretization(
     """
     wide = copy.deepcopy(energy).double()
     rng = generator(seed, Stream.EVALUATION, 4, start.device)
-    traces, acceptance = _read_along(
+    traces, acceptance = read_along(
         wide, module_gradient(wide), start.double(), epsilon, steps, rng, reader, adjusted=True
     )
     low, high = (
@@ -279,7 +208,7 @@ def check(
         rng = generator(seed, Stream.EVALUATION, 3, device)
         data = positive_samples(dataset, chains, config.data_epsilon, rng, short_run.dtype)
         n, scale = max(1, chains // _NOISE_SHARE), config.start_scale
-        noise = start_states(_noise_kind(config), n, dataset, scale, rng, short_run.dtype)
+        noise = start_states(noise_kind(config), n, dataset, scale, rng, short_run.dtype)
         return long_run(
             result.energy,
             short_run,
@@ -294,7 +223,7 @@ def check(
         )
 
 
-def _noise_kind(config: TrainConfig) -> str:
+def noise_kind(config: TrainConfig) -> str:
     """The noise that chains of the training start, or once started, from; uniform if from none."""
     start = config.bank_start if config.chain_start == "persistent" else config.chain_start
     return "uniform" if start == "data" else start

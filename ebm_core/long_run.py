@@ -58,8 +58,9 @@ class LongRun:
         effective_samples: Bulk effective sample size of the same, the least of all summaries.
         slowest: The summary that has it.
         chains: How many chains these are.
-        drift: Change of the energy along the chains from the bank from first to last step by their
-            least-squares slope, in sd of the energy of short-run samples.
+        drift: Change of the energy along the chains from the bank (from the data where there are
+            none) from first to last step by their least-squares slope, in sd of the energy of
+            short-run samples.
         drift_error: Its standard error over chains.
         detectable: Least departure in energy that this check finds 95 times in 100.
         detectable_spread: Likewise for the spread.
@@ -145,8 +146,8 @@ def decide(
     ========================================================  =========
 
     Args:
-        traces: Of each start, shape (summaries, chains, readings). ``bank`` has to be there;
-            what is not in `DECIDING` is compared all the same, and decides nothing.
+        traces: Of each start, shape (summaries, chains, readings). One of `DECIDING` has to be
+            there; what is not in it is compared all the same, and decides nothing.
         reference: The summaries of the short-run samples, shape (summaries, n).
         steps: Length of the chains, for the record.
         limits: What counts as a departure.
@@ -188,7 +189,7 @@ def decide(
         frozen=frozen,
         reach=reach,
         **_mixing(np.concatenate([late[key] for key in deciding], axis=1), names),
-        **_drift(traces["bank"][0], reference[0]),
+        **_drift(traces[next(iter(deciding))][0], reference[0]),
         **_detectable(deciding, limits, z),
         **_noise(effects.get("noise"), limits, z),
     )

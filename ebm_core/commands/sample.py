@@ -1,107 +1,176 @@
-"""``sample``: chains of a trained model."""
+"""``sample``: long chains of a trained model, which can be interrupted and gone on with."""
 
 from __future__ import annotations
 
+import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ebm_core.chains import draw_slots, start_states
+from ebm_core import checkpoint, plots
+from ebm_core.artifacts import write_long_run
+from ebm_core.commands.interruption import interruption
 from ebm_core.commands.progress import Progress
-from ebm_core.data import positive_samples
-from ebm_core.engine import arithmetic, module_gradient, module_with
+from ebm_core.commands.train import CHECKPOINT, INTERRUPTED, make_folder
+from ebm_core.commands.wording import long_run_line
 from ebm_core.errors import ConfigError, Problem
 from ebm_core.files import replacing
-from ebm_core.langevin import run_langevin
-from ebm_core.randomness import Stream, generator
+from ebm_core.long_run import LongRun
+from ebm_core.mixing import Array
+from ebm_core.sampling import LongChains, Wanted
 from ebm_core.trainer import Trainer
 
-_PORTIONS = 50
+PROGRESS = "progress.pt"
+CHAINS = "chains.npz"
+CURVES = "curves.npz"
+
+_SAVED_SECONDS = 30.0
 
 
 def run(options: Namespace, say: Callable[[str], None]) -> int:
-    """Runs chains at the training epsilon and says where their energy went; the exit code.
+    """Runs chains and says where they went, and whether learning converged; the exit code.
 
     Raises:
-        CheckpointError: If the file is no checkpoint.
+        CheckpointError: If the file is no checkpoint, or the folder holds other chains.
         ConfigError: If an option does not fit the training.
     """
-    trainer = Trainer.resume(options.checkpoint, device=options.device)
-    member = options.member
-    if member not in range(trainer.members):
-        rule = f"must be from 0 to {trainer.members - 1}, the members of the checkpoint"
-        raise ConfigError([Problem("--member", rule, member)])
-    config = trainer.configs[member]
-    energy = module_with(trainer.module, trainer.parameters, member)
-    rng = generator(options.seed, Stream.EVALUATION, 5, trainer.device)
-    start = _start(trainer, member, options.start, options.chains, rng)
-    if options.adjusted:
-        # moves are judged by small differences of energies, see `run_langevin`
-        energy, start = energy.double(), start.double()
-    x, r, acceptance = start, [], []
-    done = 0
-    with (
-        arithmetic("float32", trainer.device),
-        Progress(options.steps, "steps", quiet=options.quiet) as progress,
-    ):
-        while done < options.steps:
-            steps = min(max(1, options.steps // _PORTIONS), options.steps - done)
-            x, info = run_langevin(
-                energy, x, config.epsilon, steps, rng, options.adjusted, module_gradient(energy)
-            )
-            done += steps
-            r.append(steps * info.r)
-            acceptance.append(steps * info.acceptance)
-            progress.show(done)
-    with torch.no_grad():
-        before, after = (energy(y).double() / config.temperature for y in (start, x))
-    accepted = torch.stack(acceptance).sum(0) / done
-    magnitude = torch.stack(r).sum(0) / done
-    kind = "Metropolis-adjusted" if options.adjusted else "unadjusted"
-    say(f"{len(x)} chains from {options.start}: {done:,} {kind} steps at ε = {config.epsilon:g}")
-    say(f"  energy U     {_spread(before)} nats at the start, {_spread(after)} at the end")
-    say(f"  r            {float(magnitude.mean()):.4g}")
-    say(f"  accepted     {float(accepted.mean()):.1%} of moves")
-    if options.out:
-        written = _write(options.out, x, after, accepted, magnitude)
-        say(f"  written to   {written}")
+    path = Path(options.checkpoint)
+    trainer = Trainer.resume(path / CHECKPOINT if path.is_dir() else path, device=options.device)
+    wanted = _wanted(options, trainer)
+    chains = LongChains(trainer.result(options.member), trainer.dataset, wanted)
+    out = Path(options.out) if options.out else None
+    folder = make_folder(out) if out is not None and out.suffix != ".npz" else None
+    saved = folder / PROGRESS if folder else None
+    if saved is not None and checkpoint.exists(saved):
+        chains.load_state(checkpoint.load_newest(saved)[0])
+        going = "finished before" if chains.finished else f"going on after {chains.steps:,} steps"
+        say(f"{folder}: {going}")
+    if not _run(chains, saved, options.quiet):
+        say(f"interrupted after {chains.steps:,} of {wanted.steps:,} steps")
+        kept = "the same command goes on" if saved else "nothing is kept without --out FOLDER"
+        say(kept)
+        return INTERRUPTED
+    long_run = chains.long_run()
+    for line in _found(chains, long_run):
+        say(line)
+    if out is not None:
+        _write(chains, long_run, out, folder)
+        say(f"  written to   {out}")
     return 0
 
 
-def _start(trainer: Trainer, member: int, start: str, chains: int, rng: torch.Generator) -> Tensor:
-    config, dataset, dtype = trainer.configs[member], trainer.dataset, trainer.dtype
-    if start == "data":
-        return positive_samples(dataset, chains, config.data_epsilon, rng, dtype)
-    if start == "noise":
-        kinds = (config.chain_start, config.bank_start)
-        kind = next((k for k in kinds if k in ("uniform", "gaussian")), "uniform")
-        return start_states(kind, chains, dataset, config.start_scale, rng, dtype)
-    states = trainer.states[member]
-    if chains > len(states):
-        rule = f"must be at most the {len(states)} states that the checkpoint holds"
-        raise ConfigError([Problem("--chains", rule, chains)])
-    return states[draw_slots(len(states), chains, rng)]
+def _wanted(options: Namespace, trainer: Trainer) -> Wanted:
+    tuned = options.epsilon == "tuned"
+    wanted = Wanted(
+        starts=tuple(dict.fromkeys(options.start)),
+        chains=options.chains,
+        steps=options.steps,
+        adjusted=options.adjusted,
+        epsilon=None if tuned else options.epsilon,
+        tuned=tuned,
+        temperature=options.temperature,
+        seed=options.seed,
+    )
+    problems = []
+    if options.member not in range(trainer.members):
+        rule = f"must be from 0 to {trainer.members - 1}, the members of the checkpoint"
+        problems.append(Problem("--member", rule, options.member))
+    states = trainer.states.shape[1]
+    if "bank" in wanted.starts and wanted.chains > states:
+        rule = f"must be at most the {states} states that the checkpoint holds"
+        problems.append(Problem("--chains", rule, wanted.chains))
+    if tuned and not wanted.adjusted:
+        rule = "must be a number without --adjusted: what is tuned is the share of accepted moves"
+        problems.append(Problem("--epsilon", rule, "tuned"))
+    if problems:
+        raise ConfigError(problems)
+    return wanted
 
 
-def _spread(energies: Tensor) -> str:
-    return f"{float(energies.mean()):.4g} ± {float(energies.std(correction=0)):.2g}"
+def _run(chains: LongChains, saved: Path | None, quiet: bool) -> bool:
+    """Whether the chains came to their end; kept on the way every half minute."""
+    told, total = time.monotonic(), chains.wanted.steps
+    with interruption() as came, Progress(total, "steps", chains.steps, quiet) as progress:
+        while not chains.finished and not came():
+            chains.advance()
+            progress.show(chains.steps, _state(chains))
+            due = chains.finished or came() or time.monotonic() - told >= _SAVED_SECONDS
+            if saved is not None and due:
+                checkpoint.save(chains.state(), saved, keep_previous=True)
+                told = time.monotonic()
+    return chains.finished
 
 
-def _write(path: str, x: Tensor, energy: Tensor, acceptance: Tensor, r: Tensor) -> Path:
-    out = Path(path)
-    arrays = [array.detach().cpu().numpy() for array in (x, energy, acceptance, r)]
-    names = ("x", "energy_nats", "acceptance", "r")
+def _state(chains: LongChains) -> str:
+    latest = {start: each[:, -1].mean() for start, each in chains.energies().items()}
+    return "U " + ", ".join(f"{value:.4g} from {start}" for start, value in latest.items())
+
+
+def _found(chains: LongChains, long_run: LongRun) -> list[str]:
+    wanted, lines = chains.wanted, []
+    kind = "Metropolis-adjusted" if wanted.adjusted else "unadjusted"
+    at = f"ε = {chains.epsilon:.4g}"
+    if wanted.tuned:
+        at += " (tuned)"
+    if wanted.temperature != 1:
+        at += f", {wanted.temperature:g} times the temperature"
+    for start, u in chains.energies().items():
+        lines += [
+            f"{len(u)} chains from {start}: {chains.steps:,} {kind} steps at {at}",
+            f"  energy U     {_spread(u[:, 0])} nats at the start, {_spread(u[:, -1])} at the end",
+            f"  r            {float(_magnitude(chains)[start].mean()):.4g}",
+            f"  accepted     {float(chains.acceptance()[start].mean()):.1%} of moves",
+        ]
+    return [*lines, long_run_line(long_run)]
+
+
+def _magnitude(chains: LongChains) -> dict[str, Array]:
+    """Mean of |grad F| over the whole path of every chain."""
+    lengths = np.diff(chains.read_at)
+    return {start: each @ lengths / chains.steps for start, each in chains.magnitudes().items()}
+
+
+def _spread(energies: Array) -> str:
+    return f"{float(energies.mean()):.4g} ± {float(energies.std()):.2g}"
+
+
+def _write(chains: LongChains, long_run: LongRun, out: Path, folder: Path | None) -> None:
+    """The states alone into a file, or everything into a folder."""
+    ends = {start: each[:, -1] for start, each in chains.energies().items()}
+    by_start = {"energy_nats": ends, "acceptance": chains.acceptance(), "r": _magnitude(chains)}
+    content: dict[str, Any] = {
+        "x": chains.x.detach().cpu().numpy(),
+        **{name: np.concatenate(list(values.values())) for name, values in by_start.items()},
+        "start": np.repeat(chains.wanted.starts, chains.wanted.chains),
+    }
+    _write_arrays(folder / CHAINS if folder else out, content)
+    if folder is None:
+        return
+    curves: dict[str, Any] = {"steps": np.array(chains.read_at)}
+    curves |= {f"energy_nats_{start}": each for start, each in chains.energies().items()}
+    curves |= {f"r_{start}": each for start, each in chains.magnitudes().items()}
+    _write_arrays(folder / CURVES, curves)
+    write_long_run(long_run, folder)
+    title = f"{chains.steps:,} steps: {long_run.outcome.replace('_', ' ')}: {long_run.reason}"
+    plots.chain_curves(chains, title).savefig(folder / "curves.png")
+    shape = tuple(chains.x.shape[1:])
+    if plots.is_image(shape) or shape == (2,):
+        plots.states_over_time(chains, title).savefig(folder / "states.png")
+
+
+def _write_arrays(path: Path, content: dict[str, Any]) -> None:
+    with _told(path), replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **content)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
     try:
-        with replacing(out) as temporary, temporary.open("wb") as file:
-            # a dictionary of arrays, which numpy's types take for options
-            content: dict[str, Any] = dict(zip(names, arrays, strict=True))
-            np.savez_compressed(file, **content)
+        yield
     except OSError as error:
         rule = f"must be a file to write ({error.strerror})"
-        raise ConfigError([Problem("--out", rule, path)]) from None
-    return out
+        raise ConfigError([Problem("--out", rule, str(path))]) from None

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 import time
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import torch
 
 from ebm_core import checkpoint
 from ebm_core.artifacts import write_artifacts
 from ebm_core.checkpoint import CheckpointWarning
+from ebm_core.commands.interruption import interruption
 from ebm_core.commands.progress import Progress
 from ebm_core.commands.settings import Source, source_of
 from ebm_core.commands.wording import density_line, long_run_line, verdict_lines
@@ -159,7 +158,7 @@ def _run(trainer: Trainer, saved: Path, quiet: bool) -> bool:
     """Trains to the end with checkpoints on the way; whether Ctrl-C came before."""
     interval, portion = trainer.config.checkpoint_interval, 1
     total = trainer.config.updates
-    with _interruption() as came, Progress(total, "updates", trainer.update, quiet) as progress:
+    with interruption() as came, Progress(total, "updates", trainer.update, quiet) as progress:
         while not trainer.finished and not came():
             started = time.perf_counter()
             trainer.run(min(portion, interval - trainer.update % interval))
@@ -175,22 +174,6 @@ def _state(trainer: Trainer) -> str:
     if trainer.members > 1:
         return f"{int(trainer.alive.sum())} of {trainer.members} members alive"
     return f"d {trainer.d()[-1]:+.3g}, r {trainer.r()[-1]:.3g}"
-
-
-@contextmanager
-def _interruption() -> Iterator[Callable[[], bool]]:
-    """Tells whether Ctrl-C was pressed, so that an update is never cut in two; a second one is."""
-    pressed = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        pressed.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _findings(result: RunResult, trainer: Trainer, long_run: int) -> list[str]:

@@ -122,10 +122,16 @@ def samples(result: RunResult, n: int = 64, data: Dataset | None = None) -> Figu
         for ax in axes:
             ax.set_axis_off()
         for ax, (title, states) in zip(axes, panels, strict=False):
-            x = states.detach().float().cpu()
-            ax.imshow(_montage(x, side), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            ax.set_title(f"{title}{_clipped(x)}")
+            draw_images(ax, states, side)
+            ax.set_title(f"{title}{_clipped(states.detach().float().cpu())}")
     return figure
+
+
+def draw_images(ax: Axes, states: Tensor, side: int) -> None:
+    """The first side**2 states, shape (n, channels, h, w), as a square of images."""
+    x = states[: side**2].detach().float().cpu()
+    ax.set_axis_off()
+    ax.imshow(_montage(x, side), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 
 
 def is_image(shape: tuple[int, ...]) -> bool:
