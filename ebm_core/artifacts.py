@@ -64,9 +64,9 @@ def write_traces(result: RunResult, path: str | Path) -> Path:
     """Writes the series of a training as an npz file.
 
     It holds ``update``, ``d``, ``r``, ``r_rms``, ``gamma`` and ``restlessness``, one value an
-    update each; ``chain_spread``; and of a training that broke off the texts
-    ``diverged_cause`` and ``diverged_verdict`` and the update ``diverged_at``: empty and -1 for
-    any other.
+    update each; ``clipped`` likewise, empty where no gradient is clipped; ``chain_spread``; and of
+    a training that broke off the texts ``diverged_cause`` and ``diverged_verdict`` and the update
+    ``diverged_at``: empty and -1 for any other.
     """
     path = Path(path)
     stop = result.divergence
@@ -77,6 +77,7 @@ def write_traces(result: RunResult, path: str | Path) -> Path:
         "r": result.r,
         "r_rms": result.r_rms,
         "restlessness": result.restlessness,
+        "clipped": np.empty(0) if result.clipped is None else result.clipped,
         "chain_spread": np.array(result.assessment.evidence["chain_spread"]),
         "diverged_cause": np.array(stop.cause if stop else ""),
         "diverged_at": np.array(stop.update if stop else -1),

@@ -92,8 +92,8 @@ class Assessment:
             ``r_floor``, ``r_over_floor``, ``r_1``, ``r_decades``, ``r_drift``,
             ``r_band_adherence``, ``r_band_clearance``, ``r_paper_band_adherence``, ``d_mean``,
             ``d_balance``, ``d_share_positive``, ``d_skew``, ``restlessness``,
-            ``chain_spread``. Over the window, but for ``r_1`` (the first update),
-            ``r_decades`` (the whole run) and ``chain_spread`` (the end).
+            ``chain_spread``, ``clipped_share``. Over the window, but for ``r_1`` (the first
+            update), ``r_decades`` (the whole run) and ``chain_spread`` (the end).
         window: First and one past the last update that were looked at.
         reasons: Which requirements fail, for ``nonconvergent``.
         missing: Which evidence is missing, for ``unassessed``; the cause, for ``diverged`` and

@@ -94,6 +94,8 @@ class TrainConfig(Section):
         gamma_start_ratio: The same, as a multiple of gamma_0; exclusive with gamma_start.
         anneal_updates: Updates over which the rate falls geometrically to gamma_0.
         optimizer: ``sgd`` (4A) or ``adam``.
+        clip_gradient: Largest norm of the gradient of mean F(data) - mean F(chains) over all
+            parameters; a longer one is shortened to it. None for any.
         langevin_steps: L, Langevin steps for every parameter update.
         chain_start: Where chains start: ``persistent`` bank, ``data``, ``uniform``, ``gaussian``.
         bank_size: States of the persistent bank.
@@ -124,6 +126,7 @@ class TrainConfig(Section):
     gamma_start_ratio: float | None = Field(default=None, ge=1)
     anneal_updates: int = Field(default=0, ge=0, le=LARGEST)
     optimizer: Literal["sgd", "adam"] = "sgd"
+    clip_gradient: float | None = Field(default=None, gt=0)
     langevin_steps: Count = 100
     chain_start: Literal["persistent", "data", "uniform", "gaussian"] = "persistent"
     bank_size: Count = 10_000

@@ -40,6 +40,27 @@ def per_member(value: Tensor, like: Tensor) -> Tensor:
     return value.reshape(-1, *[1] * (like.dim() - 1))
 
 
+def clip(gradients: Mapping[str, Tensor], limit: float) -> tuple[Parameters, Tensor]:
+    """Shortens the gradients of every member whose norm over all parameters exceeds a limit.
+
+    What is not finite stays so, and is found where divergence is looked for.
+
+    Args:
+        gradients: Tensors of shape (M, ...).
+        limit: Largest norm.
+
+    Returns:
+        New tensors, and which members were shortened, shape (M,).
+
+    Source: Pascanu et al. 2013, algorithm 1.
+    """
+    squares = [value.flatten(1).square().sum(1) for value in gradients.values()]
+    norm = torch.stack(squares).sum(0).sqrt()
+    clipped = norm > limit
+    factor = torch.where(clipped, limit / norm, 1.0)
+    return {name: value * per_member(factor, value) for name, value in gradients.items()}, clipped
+
+
 def sgd_step(
     parameters: Parameters, gradients: Mapping[str, Tensor], gamma_0: Tensor
 ) -> Parameters:

@@ -35,6 +35,8 @@ class RunResult:
         seconds: Time inside the update loop, shared evenly among the members of a pack.
         init_factor: What F was multiplied by at initialization.
         restlessness: One value an update, NaN between the looks; empty if there were none.
+        clipped: 1 for every update whose gradient was clipped, else 0; None where
+            none is.
         divergence: What broke it off, for the verdict; None if nothing did.
     """
 
@@ -51,6 +53,7 @@ class RunResult:
     seconds: float = 0.0
     init_factor: float = 1.0
     restlessness: Series = field(default_factory=lambda: np.empty(0), repr=False)
+    clipped: Series | None = field(default=None, repr=False)
     divergence: Divergence | None = None
 
 
@@ -64,6 +67,7 @@ def judge(
     r_rms: Series | None = None,
     restlessness: Series | None = None,
     chain_spread: float | None = None,
+    clipped: Series | None = None,
 ) -> Assessment:
     """`verdict.assess` with the constants of a configuration.
 
@@ -77,6 +81,7 @@ def judge(
         r_rms: Root-mean-square gradient magnitudes, units of x.
         restlessness: Of the model, see `ebm_core.restlessness`.
         chain_spread: Total variance of the chains over that of the noised data.
+        clipped: Whether the gradient of each update was clipped.
     """
     return assess(
         d,
@@ -86,6 +91,7 @@ def judge(
         r_rms=r_rms,
         restlessness=restlessness,
         chain_spread=chain_spread,
+        clipped=clipped,
     )
 
 

@@ -185,9 +185,9 @@ def refuse_foreign(
     Raises:
         CheckpointError: Naming the first configuration field or the parameter shapes that differ.
     """
-    wanted = dumped(configs)
-    if state["configs"] != wanted:
-        difference = _difference(state["configs"], wanted)
+    wanted, found = dumped(configs), [_completed(values) for values in state["configs"]]
+    if found != wanted:
+        difference = _difference(found, wanted)
         raise CheckpointError(f"the checkpoint belongs to other configurations: {difference}")
     theirs = {name: tuple(value.shape) for name, value in state["parameters"].items()}
     ours = {name: tuple(value.shape) for name, value in parameters.items()}
@@ -195,6 +195,12 @@ def refuse_foreign(
         raise CheckpointError(
             f"the checkpoint holds another network: parameters {theirs}, expected {ours}"
         )
+
+
+def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration from before a field was added, with that field off, as it was then."""
+    added = {"clip_gradient": None}
+    return {**added, **values}
 
 
 def _difference(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> str:

@@ -53,7 +53,8 @@ LEAST_SHARE = 0.5
 # Samples that tell how widely the data spread: to about 2 % in the plane; fewer do for images.
 _SPREAD_SAMPLES, _SPREAD_NUMBERS = 4096, 2**23
 
-# Numbers kept of every update: d, r, r_rms and restlessness.
+# Numbers kept of every update: d, r, r_rms and restlessness; and whether its gradient was clipped,
+# where that was asked for.
 RECORDED = 4
 
 
@@ -107,7 +108,8 @@ class Trainer:
         adam = self.config.optimizer == "adam"
         self.moments: Moments = objective.adam_state(self.parameters) if adam else {}
         self.engine = self.engine_of(engine_path) if engine_path else self._choose_engine()
-        shape = (RECORDED, self.config.updates, self.members)
+        recorded = RECORDED + (self.config.clip_gradient is not None)
+        shape = (recorded, self.config.updates, self.members)
         self.records = torch.full(shape, torch.nan, dtype=self.dtype, device=self.device)
         self._compact()
 
@@ -203,6 +205,10 @@ class Trainer:
         noise, steps = [draw.noise for draw in draws], self.config.langevin_steps
         negative, path = self.engine.short_run(parameters, start, epsilon, noise, steps)
         d, gradients, energies = difference(self.engine, parameters, positive, negative, epsilon)
+        clipped = []
+        if self.config.clip_gradient is not None:
+            gradients, shortened = objective.clip(gradients, self.config.clip_gradient)
+            clipped = [shortened.to(d.dtype)]
         rate = rows.of(self._rates.during(self.update)).to(self.dtype)
         with torch.no_grad():
             learned = learn(parameters, moments, gradients, rate, epsilon, self.update + 1)
@@ -210,7 +216,7 @@ class Trainer:
             r_rms = path.squared_gradient.mean(1).sqrt()
             energy = partial(self.engine.energy, parameters)
             restless = self.looks.look(self.update, negative, energies, energy, rows)
-            self._record(d, r, r_rms, restless)
+            self._record(d, r, r_rms, restless, *clipped)
             self.vitals.examine(self.update, d, r, start, negative, learned[0], rows)
             living: Tensor = rows.of(self.alive)
             lost = self._on_cpu and not bool(living.all())
@@ -278,7 +284,10 @@ class Trainer:
     def result(self, member: int = 0) -> RunResult:
         """What a member has come to; ``stopped_early`` if updates are left."""
         config = self.configs[member]
-        d, r, r_rms, restless = (self._series(which, member) for which in range(RECORDED))
+        d, r, r_rms, restless, *more = (
+            self._series(which, member) for which in range(len(self.records))
+        )
+        clipped = more[0] if more else None
         cause, divergence = self.vitals.report(member)
         if not cause and self.update < config.updates:
             cause = f"stopped after {self.update} of {config.updates} updates"
@@ -289,6 +298,7 @@ class Trainer:
             r=r,
             r_rms=r_rms,
             restlessness=restless,
+            clipped=clipped,
             divergence=divergence,
             assessment=judge(
                 config,
@@ -300,6 +310,7 @@ class Trainer:
                 r_rms,
                 restless,
                 self._chain_spread(member),
+                clipped,
             ),
             status="stopped_early" if cause else "finished",
             cause=cause,

@@ -56,6 +56,7 @@ def assess(
     r_rms: ArrayLike | None = None,
     restlessness: ArrayLike | None = None,
     chain_spread: float | None = None,
+    clipped: ArrayLike | None = None,
     band: Band | None = None,
     window: int | None = None,
     thresholds: Thresholds | None = None,
@@ -95,6 +96,7 @@ def assess(
             required of it.
         chain_spread: Total variance of the chains over that of the noised data. Without it nothing
             is required of it.
+        clipped: Whether the gradient of each update was clipped, like r; for the evidence.
         band: Where r is expected; the default of `Band` if None, and the printed band in its
             scaled form if there is no r* either.
         window: Updates at the end that are judged; None for the last 2,000 or what there is after
@@ -110,7 +112,7 @@ def assess(
         ValueError: If the series differ in length, or a constant is out of range.
     """
     x, y = np.asarray(d, dtype=np.float64), np.asarray(r, dtype=np.float64)
-    for name, series in (("r_rms", r_rms), ("restlessness", restlessness)):
+    for name, series in (("r_rms", r_rms), ("restlessness", restlessness), ("clipped", clipped)):
         if np.size([] if series is None else series) not in (0, x.size):
             raise ValueError(f"{name} must have one value an update, as d has, or none")
     _check(x, y, epsilon, dimensions, window, batch_size)
@@ -138,8 +140,9 @@ def assess(
             "r_band_adherence": _adherence(wr, band, scale),
             "r_band_clearance": _clearance(wr, band, scale, limits),
             **_rms_evidence(r_rms, first, end, r_floor),
-            "restlessness": _restlessness(restlessness, first, end),
+            "restlessness": _level(restlessness, first, end),
             "chain_spread": math.nan if chain_spread is None else chain_spread,
+            "clipped_share": _level(clipped, first, end),
             **_d_evidence(wd),
         },
         window=(first, end),
@@ -239,7 +242,8 @@ def _rms_evidence(
     }
 
 
-def _restlessness(series: ArrayLike | None, first: int, end: int) -> float:
+def _level(series: ArrayLike | None, first: int, end: int) -> float:
+    """Mean over the window of what is known there."""
     looks = np.asarray([] if series is None else series, dtype=np.float64)[first:end]
     looks = looks[~np.isnan(looks)]
     return float(looks.mean()) if looks.size else math.nan

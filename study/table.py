@@ -77,6 +77,7 @@ EVIDENCE_COLUMNS = (
     "margin_spread_matched",
     "restlessness",
     "chain_spread",
+    "clipped_share",
 )
 
 # Of the long-run check, beside its outcome: what its departure is a departure of, and the like.

@@ -133,9 +133,8 @@ def read_chains(path: Path) -> dict[str, Any]:
     if path.suffix == ".csv":
         return {}
     with np.load(path, allow_pickle=False) as content:
-        found: dict[str, Any] = {
-            name: content[name] for name in ("r_rms", "restlessness") if name in content
-        }
+        names = ("r_rms", "restlessness", "clipped")
+        found: dict[str, Any] = {name: content[name] for name in names if name in content}
         if "chain_spread" in content and content["chain_spread"].ndim == 0:
             found["chain_spread"] = float(content["chain_spread"])
         return found

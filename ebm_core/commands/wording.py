@@ -32,6 +32,10 @@ def verdict_lines(assessment: Assessment, band: Band | None) -> list[str]:
         lines.append(_line("d balance", f"mean {evidence['d_balance']:+.2f} sd of d, {positive}"))
     if math.isfinite(evidence["restlessness"]):
         lines.append(_line("model", _moving(evidence["restlessness"])))
+    if math.isfinite(evidence["clipped_share"]):
+        lines.append(
+            _line("clipped", f"the gradient of {evidence['clipped_share']:.0%} of updates")
+        )
     if math.isfinite(evidence["chain_spread"]):
         spread = f"{evidence['chain_spread']:.2f} times the variance of the data"
         lines.append(_line("spread", spread))

@@ -56,6 +56,7 @@ _MEASURED = (
     Column("d_balance", "balance", "mean d over sd d; 0: data and chains lie equally low", 2),
     Column("restlessness", "restless", "share of the variance of U redrawn in 25 updates", 2),
     Column("chain_spread", "spread", "variance of chains over that of the noised data", 2),
+    Column("clipped_share", "clipped", "share of assessed updates whose gradient was clipped", 2),
     Column("acf_min", "acf", "lowest autocorrelation of d at a short lag", 2),
     Column("corr_d_r", "corr", "correlation of d and r at lag 0", 2),
     Column("kl", "KL", "misfit of the density, nats", 3),
