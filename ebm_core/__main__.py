@@ -85,6 +85,12 @@ def _train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="STEPS",
         help="check afterwards with chains of this length whether they stay where they start",
     )
+    parser.add_argument(
+        "--long-run-every",
+        type=_whole(1),
+        metavar="UPDATES",
+        help="the same while training goes on, every so many updates, kept in long_runs.csv",
+    )
     _quiet(parser)
 
 

@@ -25,6 +25,7 @@ from ebm_core.evaluate import check, density_divergence
 from ebm_core.pack import Pack
 from ebm_core.result import RunResult
 from ebm_core.trainer import STATE_KEYS, Trainer
+from ebm_core.watch import LONG_RUNS, LongRunWatch
 
 Say = Callable[[str], None]
 
@@ -122,7 +123,10 @@ def _train(options: Namespace, source: Source | None, say: Say) -> int:
     members = _members(options, trainer)
     make_folder(folder)
     saved = folder / CHECKPOINT
-    if _run(trainer, saved, options.quiet):
+    watch = _watch(options, folder)
+    if watch is not None:
+        watch.begin(trainer)
+    if _run(trainer, saved, options.quiet, watch, say):
         trainer.save(saved, keep_previous=True)
         say(f"interrupted after {trainer.update:,} of {trainer.config.updates:,} updates")
         say(f"go on with: python -m ebm_core train --resume {saved}")
@@ -154,19 +158,33 @@ def _members(options: Namespace, trainer: Trainer) -> list[int]:
     return [options.member]
 
 
-def _run(trainer: Trainer, saved: Path, quiet: bool) -> bool:
+def _watch(options: Namespace, folder: Path) -> LongRunWatch | None:
+    if not options.long_run_every:
+        return None
+    if not options.long_run:
+        rule = "needs --long-run STEPS, the length of the chains"
+        raise ConfigError([Problem("--long-run-every", rule, options.long_run_every)])
+    return LongRunWatch(options.long_run_every, options.long_run, path=folder / LONG_RUNS)
+
+
+def _run(trainer: Trainer, saved: Path, quiet: bool, watch: LongRunWatch | None, say: Say) -> bool:
     """Trains to the end with checkpoints on the way; whether Ctrl-C came before."""
     interval, portion = trainer.config.checkpoint_interval, 1
     total = trainer.config.updates
     with interruption() as came, Progress(total, "updates", trainer.update, quiet) as progress:
         while not trainer.finished and not came():
             started = time.perf_counter()
-            trainer.run(min(portion, interval - trainer.update % interval))
+            least = min(portion, interval - trainer.update % interval)
+            trainer.run(min(least, watch.until_next(trainer)) if watch else least)
             progress.show(trainer.update, _state(trainer))
             seconds = time.perf_counter() - started
             portion = max(1, min(2 * portion, round(portion * _PORTION_SECONDS / seconds)))
             if trainer.update % interval == 0:
                 trainer.save(saved, keep_previous=True)
+            if watch is not None:
+                for member, found in watch.look(trainer):
+                    whose = f" of member {member}" if trainer.members > 1 else ""
+                    say(f"after {trainer.update:,} updates{whose}:{long_run_line(found)}")
         return not trainer.finished
 
 
