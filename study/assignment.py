@@ -49,6 +49,7 @@ class Assignment:
         long_run_steps: Length of the check after each training, 0 for none.
         long_run_chains: Chains of that check from each start.
         adjusted_steps: Length of its Metropolis-adjusted chains, 0 for none.
+        long_run_every: Updates from one such check to the next during training; None for none.
         engine_path: How members are run, see `ebm_core.engine`; None to choose.
         token: Of the permit of this attempt; without one nobody can stop it.
         looks: Updates at which the metric so far is told, for whoever may stop it early.
@@ -64,6 +65,7 @@ class Assignment:
     long_run_steps: int
     long_run_chains: int
     adjusted_steps: int = 0
+    long_run_every: int | None = None
     engine_path: str | None = None
     token: str | None = None
     looks: tuple[int, ...] = ()

@@ -31,6 +31,7 @@ from ebm_core.pack import Pack
 from ebm_core.result import RunResult, Series
 from ebm_core.trainer import STATE_KEYS, Trainer
 from ebm_core.verdict import band_scale
+from ebm_core.watch import LongRunWatch
 from study import permit
 from study.assignment import Assignment, PackFiles
 from study.pace import Pace
@@ -79,6 +80,9 @@ class Job:
         self._look_due = resumed is not None and self.trainer.update in assignment.looks
         self._pace = Pace(self.trainer.update)
         self._curves = [Curve(self.trainer, member) for member in range(self.trainer.members)]
+        every, steps = assignment.long_run_every, assignment.long_run_steps
+        chains = assignment.long_run_chains
+        self._watch = LongRunWatch(every, steps, chains) if every else None
 
     def advance(self) -> list[list[Point]]:
         """Makes the next chunk of updates, a few seconds' worth at most.
@@ -91,7 +95,13 @@ class Job:
         """
         if not self._look_due:
             self._train_chunk()
-        return [curve.new_points(self.finished) for curve in self._curves]
+        points = [curve.new_points(self.finished) for curve in self._curves]
+        # the check after the training is that of its last update
+        if self._watch is not None and self.trainer.update and not (self.finished or self.stopped):
+            for member, found in self._watch.look(self.trainer):
+                departure = {"long_run_departure": found.departure}
+                points[member].append({"update": self.trainer.update, **departure})
+        return points
 
     @property
     def finished(self) -> bool:
@@ -121,6 +131,8 @@ class Job:
         trainer, config = self.trainer, self.trainer.config
         report = max(config.report_interval, math.ceil(config.updates / REPORTS))
         marks = [trainer.update + report, self.assignment.stop_at or config.updates]
+        if self._watch is not None:
+            marks.append(trainer.update + self._watch.until_next(trainer))
         end = min([*marks, *(look for look in self.assignment.looks if look > trainer.update)])
         save = config.checkpoint_interval
         self._pace.begin_chunk()

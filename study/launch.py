@@ -200,6 +200,7 @@ def _tune(
         "long_run_steps": spec.long_run.steps,
         "long_run_chains": spec.long_run.chains,
         "adjusted_steps": spec.long_run.adjusted_steps,
+        "long_run_every": spec.long_run.every,
         "engine_path": spec.engine_path,
         "looks": looks(spec),
         "metric": spec.metrics[0].name,

@@ -162,7 +162,7 @@ class Survey:
         return PackCost(
             members=members,
             training=measured["seconds"] * kind.updates,
-            check=after["check"],
+            check=after["check"] * (1 + self._spec.long_run.before_the_end(round(kind.updates))),
             pictures=after["pictures"],
             build=built["build"],
             cold=self._cold[index],

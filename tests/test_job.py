@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from ebm_core.pack import read_pack
 from ebm_core.trainer import Trainer
 from study.assignment import Assignment, Unit
 from study.job import CURVE_POINTS, Curve, Job, Point
+from study.schema.sections import LongRunSpec
 from study.table import (
     CAUSE,
     CHECK_COLUMNS,
@@ -109,6 +111,26 @@ def finish(job: Job) -> Done:
         for curve, points in zip(curves, job.advance(), strict=True):
             curve.extend(points)
     return Done(job.folder, job.conclude(), curves)
+
+
+def test_long_chains_on_the_way_are_points_of_a_curve_and_change_nothing(tmp_path: Path) -> None:
+    told = replace(assignment(tmp_path / "watched", TINY, WILD), long_run_every=40)
+    watched, plain = finish(Job(told)), work(tmp_path / "plain", TINY, WILD)
+    found = [[p for p in points if "long_run_departure" in p] for points in watched.curves]
+    assert [point["update"] for point in found[0]] == [40, 80, 120]
+    assert all(math.isfinite(point["long_run_departure"]) for point in found[0])
+    assert found[1] == []  # which diverged before
+    np.testing.assert_array_equal(watched.trace(0, "d"), plain.trace(0, "d"))
+    assert watched.rows[0]["long_run_departure"] == plain.rows[0]["long_run_departure"]
+
+
+def test_no_check_on_the_way_repeats_that_of_the_end(tmp_path: Path) -> None:
+    told = replace(assignment(tmp_path, TINY), long_run_every=65)
+    (curve,) = finish(Job(told)).curves
+    assert [point["update"] for point in curve if "long_run_departure" in point] == [65]
+    assert LongRunSpec(every=65).before_the_end(TINY.updates) == 1
+    assert LongRunSpec(every=40).before_the_end(TINY.updates) == 3
+    assert LongRunSpec().before_the_end(TINY.updates) == 0
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ WATCHABLE = (
     "r_band_adherence, r_paper_band_adherence, r_1, r, r_scaled, r_matched, d_balance, acf_min,"
     " acf_min_lag, corr_d_r, convergence_score, convergence_margin, r_rms, r_over_floor, r_drift,"
     " margin_r_in_band, margin_d_balanced, margin_oscillation_weak, margin_r_level,"
-    " margin_model_at_rest, margin_spread_matched, restlessness, chain_spread"
+    " margin_model_at_rest, margin_spread_matched, restlessness, chain_spread, clipped_share"
 )
 
 
@@ -501,6 +501,10 @@ MESSAGES: list[tuple[dict[str, str], list[str]]] = [
     (
         {"constraints": "['discretization_gap <= 1']"},
         ["constraints.0: needs long_run.adjusted_steps over 0, got 'discretization_gap'"],
+    ),
+    (
+        {"long_run.every": "10", "long_run.steps": "0"},
+        ["long_run.every: needs steps over 0: the length of the chains, got 10"],
     ),
     (
         {"long_run.adjusted_steps": "10", "long_run.steps": "0"},

@@ -102,15 +102,24 @@ class LongRunSpec(Section, strict=True):
     """The check after each training: unadjusted chains at its epsilon; 0 steps turn it off.
 
     Metropolis-adjusted chains beside them measure what the discretization shifts, for
-    `adjusted_steps` steps.
+    `adjusted_steps` steps. With `every` the unadjusted chains are run while training goes on, too,
+    every so many updates; what they find decides nothing and is told as a curve.
     """
 
     steps: int = Field(2_000, ge=0, le=LARGEST)
     chains: int = Field(256, ge=2, le=LARGEST)
     adjusted_steps: int = Field(0, ge=0, le=LARGEST)
+    every: int | None = Field(None, ge=1, le=LARGEST)
+
+    def before_the_end(self, updates: int) -> int:
+        """Checks of a training of so many updates before its last one."""
+        return (updates - 1) // self.every if self.every else 0
 
     @model_validator(mode="after")
     def _beside_the_others(self) -> LongRunSpec:
+        if self.every and not self.steps:
+            rule = "needs steps over 0: the length of the chains"
+            raise ConfigError([Problem("every", rule, self.every)])
         if self.adjusted_steps and not self.steps:
             rule = "needs steps over 0: adjusted chains are compared with the others"
             raise ConfigError([Problem("adjusted_steps", rule, self.adjusted_steps)])
