@@ -10,10 +10,14 @@ import torch
 from torch import Tensor
 
 from ebm_core.errors import DataError
+from ebm_core.mapped import MappedRows, Rows, beyond
 
 
-def read_array(path: Path, key: str | None) -> Tensor:
+def read_array(path: Path, key: str | None) -> Rows:
     """The array in a file, as the file holds it; one of shape (n,) becomes (n, 1).
+
+    One in an npy file beyond `mapped.HELD_BYTES` as float32 is left there; npz and pt files are
+    read whole.
 
     Args:
         path: An npy, npz or pt file; loading runs no code from it.
@@ -38,6 +42,8 @@ def read_array(path: Path, key: str | None) -> Tensor:
     if isinstance(array, np.ndarray):
         if array.dtype.kind not in "iuf":
             raise DataError(f"{path}: must hold real numbers, got {array.dtype}")
+        if isinstance(array, np.memmap) and beyond(array.shape):
+            return MappedRows(array)
         with np.errstate(over="ignore"):  # `Samples` refuses what is too large
             array = torch.from_numpy(array.astype(np.float32))
     if array.is_complex() or array.dtype == torch.bool:
@@ -46,7 +52,10 @@ def read_array(path: Path, key: str | None) -> Tensor:
 
 
 def _read_numpy(path: Path) -> Any:
-    content = np.load(path, allow_pickle=False)
+    # a byte may be a number of its own; copy on write, since torch warns of what it must not write
+    large = path.suffix == ".npy" and beyond((path.stat().st_size,))
+    mode: Any = "c" if large else None
+    content = np.load(path, mmap_mode=mode, allow_pickle=False)
     if isinstance(content, np.ndarray):
         return content
     with content:

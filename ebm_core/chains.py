@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ebm_core.data import Dataset, positive_samples
+from ebm_core.mapped import allocate
 
 
 def start_states(
@@ -37,7 +38,7 @@ def start_states(
     """
     if kind == "data":
         return positive_samples(dataset, n, data_epsilon, generator, dtype)
-    x = torch.empty(n, *dataset.shape, dtype=dtype, device=generator.device)
+    x = allocate((n, *dataset.shape), dtype, generator.device)
     if kind == "uniform":
         return x.uniform_(-scale, scale, generator=generator)
     if kind == "gaussian":

@@ -13,7 +13,9 @@ from torch import Tensor
 from ebm_core.arrays import read_array
 from ebm_core.errors import DataError
 from ebm_core.hugging_face import hugging_face_images
-from ebm_core.images import IMAGE_SUFFIXES, digits, image_folder, photograph_patches
+from ebm_core.images import IMAGE_SUFFIXES, digits, photograph_patches
+from ebm_core.kept import folder_images
+from ebm_core.mapped import MappedRows, Rows, all_finite
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -163,7 +165,12 @@ class Rings:
 
 
 class Samples:
-    """A finite training set held in memory; drawn from uniformly, with replacement.
+    """A finite training set; drawn from uniformly, with replacement.
+
+    Held in memory as float32, or where it is too large for that left in its file, as bytes or
+    whatever the file holds (`mapped.HELD_BYTES`): `draw` then reads and converts the rows that it
+    picks. The same seed draws the same samples either way, bit for bit. On a GPU such a set is
+    held there if it fits (`mapped.GPU_SHARE`); else rows are picked on the host and copied.
 
     Args:
         x: Samples, shape (n, *shape).
@@ -172,11 +179,11 @@ class Samples:
         DataError: If there are none, or some value is not finite as float32.
     """
 
-    def __init__(self, x: Tensor) -> None:
+    def __init__(self, x: Rows) -> None:
         if x.dim() < 2 or len(x) == 0:
             raise DataError(f"samples must have shape (n, *shape), but got {tuple(x.shape)}")
-        self.x = x.float().contiguous()
-        if not torch.isfinite(self.x).all():
+        self.x: Rows = x if isinstance(x, MappedRows) else x.float().contiguous()
+        if not all_finite(self.x):
             raise DataError("samples must be finite as float32, but some are NaN or infinite")
         self.shape = tuple(x.shape[1:])
 
@@ -224,7 +231,7 @@ def load_data(config: Any) -> Dataset:
     if config.name == "array":
         array = read_array(path, config.key)
     else:
-        array = image_folder(path, config.size, config.channels)
+        array = folder_images(path, config.size, config.channels)
     try:
         return Samples(array)
     except DataError as error:

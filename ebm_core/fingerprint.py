@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ebm_core.data import Dataset, Samples
+from ebm_core.mapped import Rows, blocks
 from ebm_core.randomness import Stream, generator
 
 # Of a finite set, at most this many numbers are looked at: 0.1 s.
@@ -73,11 +74,20 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
 def _numbers(dataset: Dataset) -> Tensor:
     """Some numbers of the data or drawn from them, shape (n,), on the CPU."""
     if type(dataset) is Samples:  # what is derived from it may draw what it does not hold
-        flat = dataset.x.reshape(-1)
-        return flat[:: _stride(len(flat), math.prod(dataset.shape))].cpu()
+        dimensions = math.prod(dataset.shape)
+        return _spread(dataset.x, dimensions, _stride(len(dataset.x) * dimensions, dimensions))
     draws = max(1, min(_DRAWS, _DRAWN_NUMBERS // math.prod(dataset.shape)))
     cpu = torch.device("cpu")
     return dataset.to(cpu).draw(draws, generator(0, Stream.EVALUATION, 0, cpu)).reshape(-1)
+
+
+def _spread(x: Rows, dimensions: int, stride: int) -> Tensor:
+    """Every `stride`-th number of the rows in order, on the CPU; read in pieces."""
+    parts = []
+    for rows in blocks(x):
+        first = -rows.start * dimensions % stride  # of those that lie in this piece
+        parts.append(x[rows].reshape(-1)[first::stride].contiguous())  # lets go of the rest
+    return torch.cat(parts).cpu()
 
 
 def _stride(numbers: int, dimensions: int) -> int:

@@ -1,7 +1,7 @@
 """Images of Hugging Face's `datasets`, the one module that touches it; made ready once.
 
-What was read, cut and scaled is kept as one file of bytes beside the cache of `datasets`, so that
-workers and later studies find it ready.
+What was read and cut is kept as one file of bytes beside the cache of `datasets`, so that workers
+and later studies find it ready.
 """
 
 from __future__ import annotations
@@ -12,21 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ebm_core.errors import DataError
-from ebm_core.files import replacing
 from ebm_core.images import read_image
+from ebm_core.kept import FORMAT, kept_images
+from ebm_core.mapped import Rows
 
-# Of what is kept; another way of making images ready asks for another number.
-_FORMAT = 1
 _FOLDER = "ebm_core"
 
 
 def hugging_face_images(
     dataset: str, subset: str | None, split: str, column: str, size: int, channels: int
-) -> Tensor:
+) -> Rows:
     """Images of a data set by name or from a folder, resized and centre-cropped.
 
     Args:
@@ -38,21 +36,18 @@ def hugging_face_images(
         channels: 3 for colours, 1 for grey.
 
     Returns:
-        Shape (n, channels, size, size), from -1 to 1, float32.
+        Shape (n, channels, size, size), from -1 to 1, float32; left in the file of bytes beyond
+        `mapped.HELD_BYTES`.
 
     Raises:
         DataError: If `datasets` is not installed, the data set cannot be had, it lacks the
             column, or a row of it is no image; it names the row.
     """
     rows, cache = _opened(dataset, subset, split, column)
-    made_of = f"{_FORMAT} {rows._fingerprint} {column} {size} {channels}"
-    kept = cache / f"{hashlib.sha256(made_of.encode()).hexdigest()[:32]}.pt"
-    if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(kept) as draft:
-            torch.save(_made_ready(rows, column, size, channels, f"{dataset}, {split}"), draft)
-    pixels: Tensor = torch.load(kept, weights_only=True)
-    return pixels.float() / 127.5 - 1
+    made_of = f"{FORMAT} {rows._fingerprint} {column} {size} {channels}"
+    kept = cache / f"{hashlib.sha256(made_of.encode()).hexdigest()[:32]}.npy"
+    images = _made_ready(rows, column, size, channels, f"{dataset}, {split}")
+    return kept_images(kept, (len(rows), channels, size, size), images)
 
 
 def _opened(dataset: str, subset: str | None, split: str, column: str) -> tuple[Any, Path]:
@@ -85,13 +80,10 @@ def _opened(dataset: str, subset: str | None, split: str, column: str) -> tuple[
     return rows, Path(datasets.config.HF_DATASETS_CACHE) / _FOLDER
 
 
-def _made_ready(rows: Any, column: str, size: int, channels: int, name: str) -> Tensor:
-    """All images as bytes, shape (n, channels, size, size)."""
-    ready = torch.empty(len(rows), channels, size, size, dtype=torch.uint8)
+def _made_ready(rows: Any, column: str, size: int, channels: int, name: str) -> Iterator[Tensor]:
+    """Each image as bytes, shape (channels, size, size)."""
     for index, encoded in enumerate(_encoded(rows, column, name)):
-        image = read_image(encoded, size, channels, f"{name}, row {index}")
-        ready[index] = ((image + 1) * 127.5).round().to(torch.uint8)
-    return ready
+        yield read_image(encoded, size, channels, f"{name}, row {index}")
 
 
 def _encoded(rows: Any, column: str, name: str) -> Iterator[Any]:

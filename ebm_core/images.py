@@ -67,17 +67,32 @@ def image_folder(folder: Path, size: int, channels: int) -> Tensor:
     Raises:
         DataError: If there is none, or one cannot be read.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise DataError(f"{folder}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    paths = image_paths(folder)
     images = torch.empty(len(paths), channels, size, size)
     for image, path in zip(images, paths, strict=True):
-        image.copy_(read_image(path, size, channels, str(path)))
+        image.copy_(scaled(read_image(path, size, channels, str(path))))
     return images
 
 
+def image_paths(folder: Path) -> list[Path]:
+    """Every image below a folder, in the order of their names.
+
+    Raises:
+        DataError: If there is none.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise DataError(f"{folder}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return paths
+
+
+def scaled(pixels: Tensor) -> Tensor:
+    """Bytes as float32 from -1 to 1."""
+    return pixels.float() / 127.5 - 1
+
+
 def read_image(file: Path | BinaryIO, size: int, channels: int, name: str) -> Tensor:
-    """One image, shape (channels, size, size), from -1 to 1.
+    """One image as bytes, shape (channels, size, size), uint8.
 
     Grey of 16 bit is reduced to 8 bit; what is transparent lies on white.
 
@@ -100,7 +115,7 @@ def read_image(file: Path | BinaryIO, size: int, channels: int, name: str) -> Te
     # the kinds of error that Pillow's readers raise for damaged and for enormous files
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{name}: cannot be read as an image: {error}") from error
-    pixels = torch.from_numpy(np.asarray(square, dtype=np.float32) / 127.5 - 1)
+    pixels = torch.from_numpy(np.array(square))
     return pixels.reshape(size, size, channels).permute(2, 0, 1)
 
 

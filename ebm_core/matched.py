@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ebm_core.data import Dataset, PlaneLaw, is_plane_law
+from ebm_core.mapped import Rows, allocate
 
 _QUERIES = 1024
 _QUERY_BLOCK = 64
@@ -155,47 +156,55 @@ class _Geometry(NamedTuple):
 _geometries = WeakIdKeyDictionary()
 
 
-def _of_samples(x: Tensor, epsilon: float, data_epsilon: float) -> MatchedGradient:
+def _of_samples(x: Rows, epsilon: float, data_epsilon: float) -> MatchedGradient:
     if x not in _geometries:
-        _geometries[x] = _geometry(x.flatten(1))
+        _geometries[x] = _geometry(x)
     geometry: _Geometry = _geometries[x]
     blocks = torch.split(torch.arange(len(geometry.which), device=x.device), _QUERY_BLOCK)
-    sums = [
-        _mixture_magnitudes(geometry, rows, x.flatten(1), epsilon, data_epsilon).sum()
-        for rows in blocks
-    ]
+    sums = [_mixture_magnitudes(geometry, rows, x, epsilon, data_epsilon).sum() for rows in blocks]
     r_star = float(torch.stack(sums).sum()) / len(geometry.which) * epsilon**2 / 2
     return MatchedGradient(r_star, gaussian_floor(geometry.variances + data_epsilon**2, epsilon))
 
 
-def _geometry(flat: Tensor) -> _Geometry:
-    generator = torch.Generator(device=flat.device).manual_seed(0)
+def _geometry(x: Rows) -> _Geometry:
+    dimensions = math.prod(x.shape[1:])
+    generator = torch.Generator(device=x.device).manual_seed(0)
     # a norm over many dimensions hardly varies, and costs more
-    n = _QUERIES if flat.shape[1] <= 256 else _QUERIES // 4
-    which = torch.randint(len(flat), (n,), generator=generator, device=flat.device)
-    shape = (n, flat.shape[1])
-    noise = torch.randn(shape, generator=generator, device=flat.device, dtype=torch.float64)
-    own = flat[which].double()
+    n = _QUERIES if dimensions <= 256 else _QUERIES // 4
+    which = torch.randint(len(x), (n,), generator=generator, device=x.device)
+    shape = (n, dimensions)
+    noise = torch.randn(shape, generator=generator, device=x.device, dtype=torch.float64)
+    own = _flat(x, which)
     both = torch.cat([own, noise])
-    squared, along = flat.new_empty(2, n, len(flat), dtype=torch.float32)
-    for block in torch.split(torch.arange(len(flat), device=flat.device), _DATA_BLOCK):
-        x = flat[block].double()
-        products = both @ x.T
-        distance = own.square().sum(1, keepdim=True) - 2 * products[:n] + x.square().sum(1)
+    squared, along = allocate((2, n, len(x)), torch.float32, x.device)
+    for block in _blocks(x):
+        there = _flat(x, block)
+        products = both @ there.T
+        distance = own.square().sum(1, keepdim=True) - 2 * products[:n] + there.square().sum(1)
         squared[:, block] = distance.clamp(min=0).float()
         along[:, block] = ((noise * own).sum(1, keepdim=True) - products[n:]).float()
-    return _Geometry(which, noise, squared, along, _variances(flat))
+    return _Geometry(which, noise, squared, along, _variances(x))
+
+
+def _blocks(x: Rows) -> list[slice]:
+    """All rows in order; float64 copies live for one block only."""
+    return [slice(start, start + _DATA_BLOCK) for start in range(0, len(x), _DATA_BLOCK)]
+
+
+def _flat(x: Rows, rows: Tensor | slice) -> Tensor:
+    """Some samples as vectors, shape (n, N), float64."""
+    return x[rows].flatten(1).double()
 
 
 def _mixture_magnitudes(
-    geometry: _Geometry, rows: Tensor, flat: Tensor, epsilon: float, sd: float
+    geometry: _Geometry, rows: Tensor, x: Rows, epsilon: float, sd: float
 ) -> Tensor:
     """c(epsilon**2 k) |score| at some queries for equal Gaussians of this sd at all samples.
 
     Args:
         geometry: Of queries and samples.
         rows: Which queries, shape (n,).
-        flat: The samples, shape (m, N).
+        x: The samples, shape (m, *shape).
         epsilon: Langevin noise sd, units of x.
         sd: Of the noise on the samples, units of x.
 
@@ -209,14 +218,14 @@ def _mixture_magnitudes(
     weight = weight[:, used]
     blocks = torch.split(used, _DATA_BLOCK)  # float64 copies live for one block only
     parts = torch.split(weight, _DATA_BLOCK, dim=1)
-    y = flat[geometry.which[rows]].double() + sd * geometry.noise[rows]
+    y = _flat(x, geometry.which[rows]) + sd * geometry.noise[rows]
     mean = torch.zeros_like(y)
     for w, block in zip(parts, blocks, strict=True):
-        mean += w @ flat[block].double()
+        mean += w @ _flat(x, block)
     score = (mean - y) / sd**2
     magnitude = score.norm(dim=1)
     unit = score / magnitude.clamp(min=1e-300)[:, None]
-    along = torch.cat([unit @ flat[block].double().T for block in blocks], dim=1)
+    along = torch.cat([unit @ _flat(x, block).T for block in blocks], dim=1)
     centred = along - (weight * along).sum(1, keepdim=True)
     # Hessian of the log mixture: -1 / sd^2 + (variance of the modes under the weights) / sd^4
     curvature = 1 / sd**2 - (weight * centred.square()).sum(1) / sd**4
@@ -224,20 +233,21 @@ def _mixture_magnitudes(
     return corrected
 
 
-def _variances(flat: Tensor) -> Tensor:
-    """Principal variances of samples of shape (n, N); all N of them, zeros included."""
-    n, dimensions = flat.shape
-    mean = sum((b.double().sum(0) for b in torch.split(flat, _DATA_BLOCK)), torch.zeros(())) / n
+def _variances(x: Rows) -> Tensor:
+    """Principal variances of samples of shape (n, *shape); all N of them, zeros included."""
+    n, dimensions = len(x), math.prod(x.shape[1:])
     if dimensions <= _LARGEST_MATRIX:
-        scatter = torch.zeros(dimensions, dimensions, dtype=torch.float64, device=flat.device)
-        for block in torch.split(flat, _DATA_BLOCK):
-            centred = block.double() - mean
+        zero = torch.zeros((), dtype=torch.float64, device=x.device)
+        mean = sum((_flat(x, block).sum(0) for block in _blocks(x)), zero) / n
+        scatter = torch.zeros(dimensions, dimensions, dtype=torch.float64, device=x.device)
+        for block in _blocks(x):
+            centred = _flat(x, block) - mean
             scatter.addmm_(centred.T, centred)
         values: Tensor = torch.linalg.eigvalsh(scatter / n).clamp(min=0)
         return values
     # evenly spaced samples: a folder sorted by class is still covered
-    picked = flat[:: math.ceil(n / _LARGEST_MATRIX)]
-    gram = torch.zeros(len(picked), len(picked), dtype=torch.float64, device=flat.device)
+    picked = x[:: math.ceil(n / _LARGEST_MATRIX)].flatten(1)
+    gram = torch.zeros(len(picked), len(picked), dtype=torch.float64, device=x.device)
     for columns in torch.split(picked, _DATA_BLOCK, dim=1):
         centred = columns.double()
         centred -= centred.mean(0)

@@ -32,6 +32,7 @@ from ebm_core.errors import ConfigError
 from ebm_core.fingerprint import fingerprint
 from ebm_core.initialization import EnergySource, initial_factor, initial_module
 from ebm_core.learning import Moments, Rates, difference, learn
+from ebm_core.mapped import stacked
 from ebm_core.matched import MatchedGradient, matched_gradient
 from ebm_core.randomness import Stream, generator
 from ebm_core.restlessness import Looks, total_variance
@@ -100,7 +101,8 @@ class Trainer:
         self._matched: dict[int, MatchedGradient] = {}
         self.looks = Looks()
         like = torch.empty(0, dtype=self.dtype, device=self.device)
-        self.states = torch.stack([initial_states(c, self.dataset, like) for c in self.configs])
+        banks = (initial_states(c, self.dataset, like) for c in self.configs)
+        self.states = stacked(banks, self.members)
         modules = [initial_module(c, energy, self.dataset.shape, like) for c in self.configs]
         self.init_factors = self._scale(modules)
         self.module = modules[0]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ebm_core.data import Dataset, is_plane_law, load_data
 from ebm_core.device import check_precision, resolve_device
 from ebm_core.errors import ConfigError, DataError, EnergyError, Problem
 from ebm_core.fingerprint import fingerprint
+from ebm_core.mapped import Rows, blocks
 from ebm_core.trainer import Trainer
-from study import plan, space
+from study import memory, plan, space
 from study.failures import recognized
 from study.plan import Plan, Wanted
+from study.probe import GPU_SHARE
 from study.probes import ProbeError, Probes
 from study.spec import StudySpec
 from study.survey import PackCost, Survey, kinds
@@ -61,6 +65,7 @@ def prepare(
         tell: Called if it takes longer.
 
     Raises:
+        ConfigError: If the memory of this machine or of a GPU does not hold it.
         ProbeError: If packs cannot be tried out.
     """
     side_by_side = wanted.plan(trainings).workers
@@ -70,7 +75,17 @@ def prepare(
     with Probes(side_by_side, spec.resources.gpus_per_trial) as probes:
         survey = Survey(spec, probes, tell)
         chosen, cost = plan.choose(spec, wanted, survey, trainings)
+        if not elsewhere:
+            _check_memory(spec, chosen, cost)
         return chosen, estimate(chosen, cost, trainings, survey)
+
+
+def _check_memory(spec: StudySpec, chosen: Plan, cost: PackCost) -> None:
+    here = spec.config(next(iter(space.probe_points(spec.parameters)))).device
+    if spec.resources.gpus_per_trial and here != "cpu":
+        memory.check_gpu(cost.members, cost.size, cost.room / GPU_SHARE)
+    else:
+        memory.check_workers(chosen.workers, cost.members, cost.size - cost.idle)
 
 
 def estimate(chosen: Plan, cost: PackCost, trainings: int, survey: Survey) -> Estimate:
@@ -137,6 +152,7 @@ def _build(spec: StudySpec) -> dict[str, dict[str, Any]]:
         here = {"device": "cpu"}
         if kind.config.precision == "tf32":  # which the device of the trainings has
             here["precision"] = "float32"
+        memory.check_states(kind.config, math.prod(datasets[str(kind.config.data)].shape))
         Trainer([kind.config.with_(**here)], dataset=datasets[str(kind.config.data)])
     return {name: fingerprint(dataset) for name, dataset in datasets.items()}
 
@@ -180,8 +196,17 @@ def _narrowest(dataset: Dataset) -> float:
     """
     if is_plane_law(dataset):
         return float(dataset.sd)
-    x = getattr(dataset, "x").flatten(1)[:, :_COORDINATES].double()  # noqa: B009
-    if len(x) <= x.shape[1]:
+    x: Rows = getattr(dataset, "x")  # noqa: B009
+    dimensions = min(_COORDINATES, math.prod(dataset.shape))
+    if len(x) <= dimensions:
         return 0.0  # so few samples do not vary along every direction
-    least = torch.linalg.eigvalsh(torch.cov(x.T).reshape(x.shape[1], -1))[0]
+
+    def parts() -> Iterator[Tensor]:
+        return (x[rows].flatten(1)[:, :dimensions].double() for rows in blocks(x))
+
+    mean = torch.stack([part.sum(0) for part in parts()]).sum(0) / len(x)
+    scatter = torch.zeros(dimensions, dimensions, dtype=torch.float64)
+    for part in parts():
+        scatter.addmm_((part - mean).T, part - mean)
+    least = torch.linalg.eigvalsh(scatter / (len(x) - 1))[0]
     return float(least.clamp(min=0).sqrt())

@@ -166,7 +166,8 @@ def choose(
         trainings: That are to be made.
 
     Raises:
-        ProbeError: If not even one training can be tried out.
+        ConfigError: If memory does not hold the smallest pack.
+        ProbeError: If packs cannot be tried out.
     """
     found: dict[Plan, PackCost] = {}
     best = math.inf
@@ -178,9 +179,11 @@ def choose(
             break
         best = quickest
     if not found:
-        from study.probes import ProbeError
+        from study import memory
 
-        raise ProbeError("one training does not fit into memory")
+        asked = wanted.resources.members_per_trial
+        smallest = 1 if asked == "auto" else min(asked, max(1, trainings))
+        raise memory.ran_out(f"a worker with {memory.trainings(smallest)}", survey.shortage)
     seconds = {plan: makespan(plan, cost, trainings) for plan, cost in found.items()}
     limit = (1 + _PAYS) * min(seconds.values())
     quick = [plan for plan in found if seconds[plan] <= limit]

@@ -24,7 +24,9 @@ from ebm_core.config import TrainConfig, make_config
 from ebm_core.device import resolve_device
 from ebm_core.result import RunResult
 from ebm_core.trainer import Trainer
+from study import memory
 from study.assignment import Assignment
+from study.failures import Kind, recognized
 from study.job import evaluated
 
 # How long updates are timed, and in how many parts, of which the median counts.
@@ -51,6 +53,8 @@ class Probe:
 
     def __init__(self, share: float = 1.0) -> None:
         self._share = share
+        self._device = torch.device("cpu")
+        self._free, self._taken = memory.free_bytes(), peak_bytes(self._device)
         self._trainers: list[Trainer] = []
         self._steps = 0
         # of the memory, before there was a pack
@@ -99,8 +103,18 @@ class Probe:
             self._trainers = [trainer, longer]
         return {"cold": max(0.0, cold - build), "build": build, **self._before}
 
+    def shortage(self, error: BaseException) -> Reply:
+        """What was ``needed`` at least when memory ran out, and what is ``free`` for it, bytes."""
+        taken, free = peak_bytes(self._device), self._free
+        if self._device.type == "cuda":
+            free = self._before["room"] / GPU_SHARE
+        else:
+            taken -= self._taken
+        # what is given back is not always there to be had again
+        return {"needed": max(taken + memory.requested_bytes(error), free), "free": free}
+
     def _forget(self, device: torch.device) -> None:
-        self._trainers = []
+        self._trainers, self._device = [], device
         if device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
@@ -229,11 +243,14 @@ def _own_channel() -> Iterator[TextIO]:
 
 
 def answer(probe: Probe, command: str, arguments: Mapping[str, Any]) -> Reply:
-    """What a command gives; ``full`` where the memory does not hold it."""
+    """What a command gives; ``full`` where the memory does not hold it, and `Probe.shortage`."""
     try:
         reply: Reply = getattr(probe, command)(**arguments)
-    except (MemoryError, torch.OutOfMemoryError):
-        return {"full": 1.0}
+    except (MemoryError, RuntimeError) as error:
+        found = recognized(error)
+        if found is None or found.args[0] is not Kind.MEMORY:
+            raise
+        return {"full": 1.0, **probe.shortage(error)}
     return reply
 
 
@@ -241,6 +258,8 @@ def main() -> None:
     """Answers until its input ends."""
     with _own_channel() as channel:
         probe = Probe(*map(float, sys.argv[1:]))
+        if not torch.cuda.is_available():
+            memory.stay_within(memory.free_bytes())
 
         def tell(reply: Reply) -> None:
             channel.write(json.dumps(reply) + "\n")

@@ -38,6 +38,8 @@ class Probes:
         self._errors: list[IO[str]] = []
         # until the last was ready
         self.start_seconds = 0.0
+        # of the last answer that was none, see `study.probe.Probe.shortage`
+        self.shortage: dict[str, float] = {}
 
     def __enter__(self) -> Probes:
         began = time.perf_counter()
@@ -68,7 +70,8 @@ class Probes:
             arguments: Of it, plain values.
 
         Returns:
-            The largest, not the mean, of ``bytes``; None if one had no memory for it.
+            The largest, not the mean, of ``bytes``; None if one had no memory for it, of which
+            `shortage` tells.
 
         Raises:
             ProbeError: If a probe failed, with the end of what it said.
@@ -79,7 +82,11 @@ class Probes:
             with suppress(BrokenPipeError):  # the missing answer tells
                 process.stdin.write(json.dumps([command, arguments]) + "\n")
                 process.stdin.flush()
-        return combined(self._answers(count))
+        answers = self._answers(count)
+        full = [each for each in answers if "full" in each]
+        if full:
+            self.shortage = max(full, key=lambda each: each["needed"])
+        return combined(answers)
 
     def _end(self, at_once: bool) -> None:
         for process in self._processes:

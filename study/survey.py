@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ebm_core.config import TrainConfig
 from study import space
-from study.probes import ProbeError
+from study.memory import ran_out
 from study.spec import StudySpec
 
 # One of each kind is tried out; all of these points tell how long trainings are on average.
@@ -26,6 +26,7 @@ class Asked(Protocol):
     """As `study.probes.Probes`."""
 
     start_seconds: float
+    shortage: dict[str, float]
 
     def ask(self, count: int, command: str, **arguments: object) -> dict[str, float] | None: ...
 
@@ -115,6 +116,11 @@ class Survey:
         return self._probes.start_seconds
 
     @property
+    def shortage(self) -> dict[str, float]:
+        """Memory that was needed and free where it last ran out, see `study.probe`."""
+        return self._probes.shortage
+
+    @property
     def seconds(self) -> float:
         """How long all this has taken so far."""
         return time.perf_counter() - self._began
@@ -184,7 +190,7 @@ class Survey:
                 adjusted_steps=long_run.adjusted_steps,
             )
             if found is None:
-                raise ProbeError("no memory is left for the long-run check")
+                raise ran_out("the long-run check of a training", self.shortage)
             known.append(found)
         return known[index]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 START_SECONDS = 2.0
 IDLE, ROOM = 3e8, 2e9
@@ -24,6 +24,7 @@ class MadeUpProbes:
     """
 
     start_seconds = START_SECONDS
+    shortage: ClassVar = {"needed": 9e9, "free": 4e9}
 
     def __init__(
         self,

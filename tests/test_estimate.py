@@ -113,6 +113,32 @@ def test_time_grows_with_updates(
     assert other - short == pytest.approx(59.4 if grows else 0.0, abs=0.5)
 
 
+def test_what_the_memory_does_not_hold_is_refused_before_it_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Made-up probes grow by 1 MB a member, and have room for 2 GB, four fifths of a share."""
+    spec = spec_of(trials=6, resources={"members_per_trial": 3})
+    monkeypatch.setattr("study.memory.free_bytes", lambda: 5e6)
+    with pytest.raises(ConfigError, match=r"2 workers with 3 trainings each need 0\.00 GB a w"):
+        prepared(monkeypatch, spec)
+    prepared(monkeypatch, spec, workers=1)
+    on_gpu = spec_of({**PLANE, "device": "auto"}, resources={"gpus_per_trial": 0.5})
+    prepared(monkeypatch, on_gpu)  # whose main memory is no concern of this
+    monkeypatch.setattr(MadeUpProbes, "_measure", lambda *_: {"seconds": 1.0, "bytes": 2.6e9})
+    rule = r"needs 2\.60 GB of a GPU, and its share of what is free there is 2\.50 GB"
+    with pytest.raises(ConfigError, match=rf"must fit into memory: a worker with 1 .* {rule}"):
+        prepared(monkeypatch, on_gpu)
+
+
+def test_a_bank_that_the_memory_does_not_hold_is_refused_before_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("study.memory.free_bytes", lambda: 1e9)
+    rule = r"must fit into memory: 1\.60 GB of states, and 1\.00 GB are free, got 200000000"
+    with pytest.raises(ConfigError, match=rf"^base\.bank_size: {rule}"):
+        rehearse(spec_of({**PLANE, "bank_size": 200_000_000}))
+
+
 # -- narrow directions ---------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from ebm_core.data import load_data
 from ebm_core.errors import DataError
+from ebm_core.mapped import MappedRows
 from ebm_core.sections import HuggingFaceData
 
 datasets = pytest.importorskip("datasets")
@@ -85,16 +86,28 @@ def test_an_image_folder_of_the_builder(tmp_path: Path) -> None:
 def test_what_was_made_ready_is_kept_and_read_again(tmp_path: Path, cache: Path) -> None:
     folder = parquet(tmp_path / "set", images())
     first = load_data(config(folder))
-    [kept] = cache.glob("ebm_core/*.pt")
-    again = torch.load(kept, weights_only=True)
-    assert again.dtype == torch.uint8
-    torch.save(torch.zeros_like(again), kept)
+    [kept] = cache.glob("ebm_core/*.npy")
+    again = np.load(kept)
+    assert again.dtype == np.uint8
+    np.save(kept, np.zeros_like(again))
     assert (load_data(config(folder)).x == -1).all()
     kept.unlink()
     assert torch.equal(load_data(config(folder)).x, first.x)
     # other images are not taken for these
     other = parquet(tmp_path / "other", images()[::-1])
     assert not torch.equal(load_data(config(other)).x, first.x)
+
+
+def test_a_large_set_stays_in_its_file_and_is_drawn_from_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = parquet(tmp_path / "set", images())
+    held = load_data(config(folder))
+    monkeypatch.setattr("ebm_core.mapped.HELD_BYTES", 100)
+    left = load_data(config(folder))
+    assert isinstance(left.x, MappedRows)
+    drawn = [data.draw(20, torch.Generator().manual_seed(0)) for data in (held, left)]
+    assert torch.equal(*drawn)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import torch
 from made_up_probes import MadeUpProbes
 from tiny_study import document
 
+from ebm_core.errors import ConfigError
 from study.plan import KEY, Plan, Wanted, choose, cores, keep, kept, makespan, most_members
-from study.probes import ProbeError
 from study.spec import StudySpec, from_resolved
 from study.survey import PackCost, Survey
 
@@ -213,8 +213,11 @@ def test_packs_stay_within_the_memory() -> None:
 
 
 def test_a_training_that_has_no_room_is_told() -> None:
-    with pytest.raises(ProbeError, match="one training does not fit into memory"):
+    rule = r"a worker with 1 training needs over 9\.00 GB, and 4\.00 GB are free for it"
+    with pytest.raises(ConfigError, match=rf"^resources: must fit into memory: {rule}"):
         chosen(spec_of(), MadeUpProbes(most_members=0))
+    with pytest.raises(ConfigError, match=r"a worker with 5 trainings needs over 9\.00 GB"):
+        chosen(spec_of(members_per_trial=5), MadeUpProbes(most_members=4))
 
 
 def test_no_more_is_tried_out_once_it_took_long(monkeypatch: pytest.MonkeyPatch) -> None:

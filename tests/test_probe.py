@@ -165,16 +165,28 @@ def test_the_room_on_a_gpu_is_a_share_of_what_is_free(monkeypatch: pytest.Monkey
     assert memory_room(torch.device("cpu"), 0.25) == 2e9
 
 
-@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
-def test_memory_that_runs_out_is_an_answer(
-    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (MemoryError("no more"), 0.0),
+        (MemoryError("Unable to allocate 30.0 GiB for an array with shape (2, 3)"), 30 * 2**30),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 40.00 GiB."), 40 * 2**30),
+        (RuntimeError("can't allocate memory: you tried to allocate 50000000000 bytes."), 5e10),
+    ],
+)
+def test_memory_that_runs_out_is_an_answer_with_numbers(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, asked: float
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
-        raise error("no more")
+        raise error
 
     monkeypatch.setattr(module, "Trainer", full)
+    monkeypatch.setattr("study.memory.free_bytes", lambda: 2e10)
     arguments = {"config": plain(), "members": 1, "threads": 1}
-    assert answer(Probe(), "prepare", arguments) == {"full": 1.0}
+    found = answer(Probe(), "prepare", arguments)
+    assert (found["full"], found["free"]) == (1.0, 2e10)
+    # it may have grown by what other tests of this process take
+    assert found["needed"] == pytest.approx(max(asked, 2e10), abs=1e8)
 
 
 def test_other_errors_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +204,7 @@ def test_other_errors_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_answers_are_combined() -> None:
     replies = [{"seconds": 1.0, "bytes": 5.0}, {"seconds": 3.0, "bytes": 4.0}]
     assert combined(replies) == {"seconds": 2.0, "bytes": 5.0}
-    assert combined([replies[0], {"full": 1.0}]) is None
+    assert combined([replies[0], {"full": 1.0, "needed": 3.0, "free": 2.0}]) is None
 
 
 NETWORKS = """
@@ -233,6 +245,21 @@ def test_probes_work_side_by_side_and_find_what_this_process_finds(
         with pytest.raises(ProbeError, match="a broken network"):
             probes.ask(1, "prepare", config=plain(network="my_networks:Broken"), **prepare)
     assert all(process.returncode is not None for process in probes._processes)
+
+
+def test_a_probe_runs_out_of_memory_before_the_machine_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A bank of 2 GB where a quarter of that is free: no process is killed, and it is told."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "from study import memory\nmemory.free_bytes = lambda: 5e8\n"
+    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    large = plain(IMAGES, bank_size=8_000_000)
+    with Probes(1) as probes:
+        assert probes.ask(1, "prepare", config=large, members=1, threads=1) is None
+    assert probes.shortage["free"] == 5e8
+    assert 2e9 < probes.shortage["needed"] < 3e9
 
 
 def test_processes_that_do_not_start_are_told_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ import pytest
 from made_up_probes import IDLE, ROOM, MadeUpProbes
 from tiny_study import IMAGES, PLANE, document
 
+from ebm_core.errors import ConfigError
 from study import survey as module
-from study.probes import ProbeError
 from study.spec import StudySpec, from_resolved
 from study.survey import PackCost, Survey, between, kinds
 
@@ -135,7 +135,8 @@ def test_a_check_without_room_is_told() -> None:
         def ask(self, count: int, command: str, **arguments: Any) -> dict[str, float] | None:
             return None if command == "conclude" else super().ask(count, command, **arguments)
 
-    with pytest.raises(ProbeError, match="no memory is left for the long-run check"):
+    rule = r"the long-run check of a training needs over 9\.00 GB, and 4\.00 GB are free"
+    with pytest.raises(ConfigError, match=rf"^resources: must fit into memory: {rule}"):
         Survey(spec_of(), Full()).pack(1, 1, 1)
 
 

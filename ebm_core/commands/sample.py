@@ -17,10 +17,13 @@ from ebm_core.commands.interruption import interruption
 from ebm_core.commands.progress import Progress
 from ebm_core.commands.train import CHECKPOINT, INTERRUPTED, make_folder
 from ebm_core.commands.wording import long_run_line
+from ebm_core.data import Samples
 from ebm_core.errors import ConfigError, Problem
 from ebm_core.files import replacing
 from ebm_core.long_run import LongRun
+from ebm_core.memorization import memorization
 from ebm_core.mixing import Array
+from ebm_core.randomness import Stream, generator
 from ebm_core.sampling import LongChains, Wanted
 from ebm_core.trainer import Trainer
 
@@ -57,6 +60,7 @@ def run(options: Namespace, say: Callable[[str], None]) -> int:
     long_run = chains.long_run()
     for line in _found(chains, long_run):
         say(line)
+    say(_novelty(chains))
     if out is not None:
         _write(chains, long_run, out, folder)
         say(f"  written to   {out}")
@@ -126,6 +130,20 @@ def _found(chains: LongChains, long_run: LongRun) -> list[str]:
             f"  accepted     {float(chains.acceptance()[start].mean()):.1%} of moves",
         ]
     return [*lines, long_run_line(long_run)]
+
+
+def _novelty(chains: LongChains) -> str:
+    """How far the chains are from the training data, in all coordinates together."""
+    dataset, config = chains.dataset, chains.result.config
+    if not isinstance(dataset, Samples) or len(dataset.x) < 2:
+        return "  nearest      not asked: the data are not a finite set"
+    rng = generator(chains.wanted.seed, Stream.EVALUATION, 8, chains.device)
+    found = memorization(chains.x, dataset, config.data_epsilon, rng)
+    return (
+        f"  nearest      {found.median:.3g} to a training sample in the median (noised data: "
+        f"{found.own:.3g} to their own, {found.other:.3g} to the nearest other); "
+        f"{found.close:.0%} closer than 5 % of the latter"
+    )
 
 
 def _magnitude(chains: LongChains) -> dict[str, Array]:
