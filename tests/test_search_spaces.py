@@ -55,6 +55,7 @@ def test_all_studies_are_there() -> None:
         "published_mnist_convergent",
         "published_rings_convergent",
         "published_rings_nonconvergent",
+        "realistic_digits",
     ]
 
 
@@ -148,6 +149,7 @@ def test_only_what_is_meant_is_warned_of() -> None:
         "agreement_gmm": [*low_noise, no_annealing],
         "agreement_rings": [*low_noise, no_annealing],
         "gmm_eps_sweep": ["anneal_updates has no effect at epsilon=0.01, gamma_0=0.1"],
+        "realistic_digits": [f"{no_annealing} gamma_0=0.002"],
     }
     for path in FILES:
         told = warnings(load_study(path))
