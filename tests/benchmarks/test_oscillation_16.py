@@ -110,7 +110,7 @@ def lines(runs: Iterable[str], folder: Path | None) -> list[str]:
 
 def test_under_adam_at_a_high_rate_d_swings_and_r_with_it() -> None:
     # the bound of white noise at one lag: how deep the dip is, the long form tells
-    short = {"updates": 500, "window": 300, "langevin_steps": 10}
+    short = {"updates": 400, "window": 250, "langevin_steps": 10}
     swing = train(RUNS["strong"].with_(**short)).assessment.oscillation
     assert swing.acf_min < -1.96 / swing.n**0.5
     assert swing.corr_d_r > 0.5
