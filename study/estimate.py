@@ -27,8 +27,9 @@ from study.survey import PackCost, Survey, kinds
 # What a study does besides its trainings, in starts of a worker, which are measured: imports,
 # Ray, MLflow, the report.
 _STARTS = 14.0
-# What a worker of Ray takes beside a probe, as measured: 709 MB beside 501
-_RAY_BYTES = 200e6
+# What a worker of Ray takes beside a probe, as measured: 48 to 149 MB for perceptrons in the plane
+# and on digits and for convolutional networks at 32x32
+_RAY_BYTES = 100e6
 # The least variance of this many coordinates takes about a second to find
 _COORDINATES = 1024
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -40,6 +41,7 @@ _FEW_CHECKED, _MOST_CHECKED, _CHECK_SECONDS = 4, 256, 0.2
 # What a worker may take: of the main memory, and of its share of a GPU's that is free.
 CPU_BYTES = 2e9
 GPU_SHARE = 0.8
+_STATUS = Path("/proc/self/status")
 
 Reply = dict[str, float]
 
@@ -228,6 +230,11 @@ def peak_bytes(device: torch.device) -> float:
     """The most memory that this process took so far: of its GPU, or of the main memory."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_reserved(device))
+    if _STATUS.is_file():
+        # not getrusage, which counts what the process was before, a copy of the one it came from
+        told = re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+        if told:
+            return float(told[1]) * 1024
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024

@@ -74,6 +74,15 @@ def test_a_parquet_set_of_many_modes_and_sizes(tmp_path: Path) -> None:
     assert one.x.shape == (1, 1, 16, 16)
 
 
+def test_several_splits_follow_each_other(tmp_path: Path) -> None:
+    folder = parquet(tmp_path / "set", images()[:3])
+    (folder / "a.parquet").rename(folder / "train.parquet")
+    rest = parquet(tmp_path / "rest", images()[3:])
+    (rest / "a.parquet").rename(folder / "test.parquet")
+    parts = [load_data(config(folder, split=split)).x for split in ("train", "test")]
+    assert torch.equal(load_data(config(folder, split="train+test")).x, torch.cat(parts))
+
+
 def test_an_image_folder_of_the_builder(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()

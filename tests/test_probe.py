@@ -247,19 +247,29 @@ def test_probes_work_side_by_side_and_find_what_this_process_finds(
     assert all(process.returncode is not None for process in probes._processes)
 
 
+def test_the_memory_of_a_probe_is_its_own_and_not_that_of_the_command() -> None:
+    ballast = torch.ones(200_000_000)  # 800 MB
+    with Probes(1) as probes:
+        built = probes.ask(1, "prepare", config=plain(), members=1, threads=1)
+        measured = probes.ask(1, "measure")
+    assert built is not None
+    assert measured is not None
+    assert built["idle"] < measured["bytes"] < 6e8 < 4 * len(ballast)
+
+
 def test_a_probe_runs_out_of_memory_before_the_machine_does(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A bank of 2 GB where a quarter of that is free: no process is killed, and it is told."""
+    """A bank of 0.9 GB where half of that is free: no process is killed, and it is told."""
     (tmp_path / "sitecustomize.py").write_text(
-        "from study import memory\nmemory.free_bytes = lambda: 5e8\n"
+        "from study import memory\nmemory.free_bytes = lambda: 4.5e8\n"
     )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    large = plain(IMAGES, bank_size=8_000_000)
+    large = plain(IMAGES, bank_size=3_500_000)  # in memory, barely
     with Probes(1) as probes:
         assert probes.ask(1, "prepare", config=large, members=1, threads=1) is None
-    assert probes.shortage["free"] == 5e8
-    assert 2e9 < probes.shortage["needed"] < 3e9
+    assert probes.shortage["free"] == 4.5e8
+    assert 9e8 < probes.shortage["needed"] < 1.5e9
 
 
 def test_processes_that_do_not_start_are_told_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
