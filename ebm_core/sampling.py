@@ -1,7 +1,7 @@
 """Long chains of a trained model, portion by portion, that can be interrupted at any time.
 
-The noise of a portion is a function of the seed and its number alone, so that chains that go on
-from what was kept come to the same states, bit for bit on the same machine.
+The noise of a portion is a function of the seed and its number alone: chains that go on from what
+was kept come to the same states, bit for bit on the same machine.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ def traces(path: Path) -> Path:
         r=series,
         r_rms=series,
         restlessness=series,
+        clipped=None,
         assessment=assessment,
         divergence=None,
     )

@@ -4,10 +4,10 @@
         [--langevin-steps 50] [--precisions float32 tf32 bfloat16] [--write]
 
 trains the shapes of *flowers convergent* (non-local network, SGD annealed) and of *cifar10
-oscillating* (vanilla network, Adam), each in every precision, on a folder of 32x32x3 patches cut
-from the two photographs of scikit-learn. Batches, epsilon, final rates and networks are the
-published ones; updates, the annealing in proportion, L and the bank are shortened, and annealing
-begins at 0.01. The four-panel figure of every training
+oscillating* (vanilla network, Adam), each in every precision, on a folder of 32x32x3 patches of
+the two photographs of scikit-learn. Batches, epsilon, final rates and networks are the published
+ones; updates, the annealing in proportion, L and the bank are shortened, and annealing begins at
+0.01. The four-panel figure of every training
 and one figure of traces by precision are written; ``--write`` puts the table into
 ``docs/images.md``. The test runs a short form.
 """
