@@ -51,12 +51,14 @@ class Probe:
 
     Args:
         share: Of a GPU that a worker has.
+        side_by_side: How many probes share the main memory.
     """
 
-    def __init__(self, share: float = 1.0) -> None:
+    def __init__(self, share: float = 1.0, side_by_side: float = 1.0) -> None:
         self._share = share
         self._device = torch.device("cpu")
-        self._free, self._taken = memory.free_bytes(), peak_bytes(self._device)
+        self.free = memory.free_bytes() / side_by_side
+        self._taken = peak_bytes(self._device)
         self._trainers: list[Trainer] = []
         self._steps = 0
         # of the memory, before there was a pack
@@ -107,7 +109,7 @@ class Probe:
 
     def shortage(self, error: BaseException) -> Reply:
         """What was ``needed`` at least when memory ran out, and what is ``free`` for it, bytes."""
-        taken, free = peak_bytes(self._device), self._free
+        taken, free = peak_bytes(self._device), self.free
         if self._device.type == "cuda":
             free = self._before["room"] / GPU_SHARE
         else:
@@ -266,7 +268,7 @@ def main() -> None:
     with _own_channel() as channel:
         probe = Probe(*map(float, sys.argv[1:]))
         if not torch.cuda.is_available():
-            memory.stay_within(memory.free_bytes())
+            memory.stay_within(probe.free)
 
         def tell(reply: Reply) -> None:
             channel.write(json.dumps(reply) + "\n")

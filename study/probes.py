@@ -114,8 +114,9 @@ class Probes:
     def _process(self, index: int) -> subprocess.Popen[str]:
         errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._errors.append(errors)
+        share = str(min(1.0, self._gpus) or 1.0)
         return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "study.probe", str(min(1.0, self._gpus) or 1.0)],
+            [sys.executable, "-m", "study.probe", share, str(self._count)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

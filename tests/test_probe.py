@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
@@ -50,7 +51,9 @@ def test_all_numbers_are_finite_and_positive(base: dict[str, Any], members: int)
     concluded = probe.conclude(**LONG_RUN)
     assert built["cold"] >= 0
     assert built["room"] == module.CPU_BYTES
-    assert 0 < built["idle"] <= measured["bytes"] <= concluded["bytes"]
+    sizes = [built["idle"], measured["bytes"], concluded["bytes"]]
+    # the system counts pages of each core by themselves, and adds them up now and then
+    assert all(0 < low <= high + 2e6 for low, high in itertools.pairwise(sizes))
     found = [built["build"], measured["seconds"], concluded["check"], concluded["pictures"]]
     assert all(math.isfinite(value) and value > 0 for value in found)
 
@@ -260,13 +263,13 @@ def test_the_memory_of_a_probe_is_its_own_and_not_that_of_the_command() -> None:
 def test_a_probe_runs_out_of_memory_before_the_machine_does(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A bank of 0.9 GB where half of that is free: no process is killed, and it is told."""
+    """A bank of 0.9 GB where two share as much: no process is killed, and it is told."""
     (tmp_path / "sitecustomize.py").write_text(
-        "from study import memory\nmemory.free_bytes = lambda: 4.5e8\n"
+        "from study import memory\nmemory.free_bytes = lambda: 9e8\n"
     )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     large = plain(IMAGES, bank_size=3_500_000)  # in memory, barely
-    with Probes(1) as probes:
+    with Probes(2) as probes:
         assert probes.ask(1, "prepare", config=large, members=1, threads=1) is None
     assert probes.shortage["free"] == 4.5e8
     assert 9e8 < probes.shortage["needed"] < 1.5e9
