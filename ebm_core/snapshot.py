@@ -185,7 +185,8 @@ def refuse_foreign(
     Raises:
         CheckpointError: Naming the first configuration field or the parameter shapes that differ.
     """
-    wanted, found = dumped(configs), [_completed(values) for values in state["configs"]]
+    # read anew: a state from before a field was added has it at its default
+    wanted, found = dumped(configs), dumped([make_config(v) for v in state["configs"]])
     if found != wanted:
         difference = _difference(found, wanted)
         raise CheckpointError(f"the checkpoint belongs to other configurations: {difference}")
@@ -195,12 +196,6 @@ def refuse_foreign(
         raise CheckpointError(
             f"the checkpoint holds another network: parameters {theirs}, expected {ours}"
         )
-
-
-def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration from before a field was added, with that field off, as it was then."""
-    added = {"clip_gradient": None}
-    return {**added, **values}
 
 
 def _difference(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> str:
