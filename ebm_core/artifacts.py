@@ -77,7 +77,7 @@ def write_traces(result: RunResult, path: str | Path) -> Path:
         "r": result.r,
         "r_rms": result.r_rms,
         "restlessness": result.restlessness,
-        "clipped": np.empty(0) if result.clipped is None else result.clipped,
+        "clipped": result.clipped,
         "chain_spread": np.array(result.assessment.evidence["chain_spread"]),
         "diverged_cause": np.array(stop.cause if stop else ""),
         "diverged_at": np.array(stop.update if stop else -1),

@@ -69,6 +69,19 @@ def difference(
     return d, dict(zip(leaves, gradients, strict=True)), high
 
 
+def limited(gradients: Parameters, limit: float | None) -> tuple[Parameters, dict[str, Tensor]]:
+    """Gradients no longer than a limit, if there is one; and whose were ``clipped``, shape (M,).
+
+    Args:
+        gradients: As given by `difference`.
+        limit: Largest norm over all parameters; None for any, of which nothing is told.
+    """
+    if limit is None:
+        return gradients, {}
+    shortened, clipped = objective.clip(gradients, limit)
+    return shortened, {"clipped": clipped}
+
+
 def learn(
     parameters: Parameters,
     moments: Moments,

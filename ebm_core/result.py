@@ -35,8 +35,7 @@ class RunResult:
         seconds: Time inside the update loop, shared evenly among the members of a pack.
         init_factor: What F was multiplied by at initialization.
         restlessness: One value an update, NaN between the looks; empty if there were none.
-        clipped: 1 for every update whose gradient was clipped, else 0; None where
-            none is.
+        clipped: 1 for an update whose gradient was clipped, else 0; empty if none is to be.
         divergence: What broke it off, for the verdict; None if nothing did.
     """
 
@@ -53,7 +52,7 @@ class RunResult:
     seconds: float = 0.0
     init_factor: float = 1.0
     restlessness: Series = field(default_factory=lambda: np.empty(0), repr=False)
-    clipped: Series | None = field(default=None, repr=False)
+    clipped: Series = field(default_factory=lambda: np.empty(0), repr=False)
     divergence: Divergence | None = None
 
 

@@ -50,12 +50,16 @@ class Parts(Protocol):
     moments: dict[str, dict[str, Tensor]]
     states: Tensor
     vitals: Vitals
-    records: Tensor
     looks: Looks
 
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What tells its data from others, see `ebm_core.fingerprint`."""
+        ...
+
+    @property
+    def records(self) -> Tensor:
+        """What was recorded of every update, shape (series, updates, M)."""
         ...
 
     def engine_of(self, path: str) -> Engine:

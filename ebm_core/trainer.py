@@ -31,10 +31,11 @@ from ebm_core.engine import (
 from ebm_core.errors import ConfigError
 from ebm_core.fingerprint import fingerprint
 from ebm_core.initialization import EnergySource, initial_factor, initial_module
-from ebm_core.learning import Moments, Rates, difference, learn
+from ebm_core.learning import Moments, Rates, difference, learn, limited
 from ebm_core.mapped import stacked
 from ebm_core.matched import MatchedGradient, matched_gradient
 from ebm_core.randomness import Stream, generator
+from ebm_core.records import NAMES, Records
 from ebm_core.restlessness import Looks, total_variance
 from ebm_core.result import RunResult, Series, judge
 from ebm_core.snapshot import STATE_KEYS
@@ -53,10 +54,6 @@ LEAST_SHARE = 0.5
 
 # Samples that tell how widely the data spread: to about 2 % in the plane; fewer do for images.
 _SPREAD_SAMPLES, _SPREAD_NUMBERS = 4096, 2**23
-
-# Numbers kept of every update: d, r, r_rms and restlessness; and whether its gradient was clipped,
-# where that was asked for.
-RECORDED = 4
 
 
 class Trainer:
@@ -110,9 +107,8 @@ class Trainer:
         adam = self.config.optimizer == "adam"
         self.moments: Moments = objective.adam_state(self.parameters) if adam else {}
         self.engine = self.engine_of(engine_path) if engine_path else self._choose_engine()
-        recorded = RECORDED + (self.config.clip_gradient is not None)
-        shape = (recorded, self.config.updates, self.members)
-        self.records = torch.full(shape, torch.nan, dtype=self.dtype, device=self.device)
+        clipping = self.config.clip_gradient is not None
+        self._recorded = Records(self.config.updates, self.members, like, clipping)
         self._compact()
 
     # -- set-up ----------------------------------------------------------------------------------
@@ -207,10 +203,7 @@ class Trainer:
         noise, steps = [draw.noise for draw in draws], self.config.langevin_steps
         negative, path = self.engine.short_run(parameters, start, epsilon, noise, steps)
         d, gradients, energies = difference(self.engine, parameters, positive, negative, epsilon)
-        clipped = []
-        if self.config.clip_gradient is not None:
-            gradients, shortened = objective.clip(gradients, self.config.clip_gradient)
-            clipped = [shortened.to(d.dtype)]
+        gradients, clipped = limited(gradients, self.config.clip_gradient)
         rate = rows.of(self._rates.during(self.update)).to(self.dtype)
         with torch.no_grad():
             learned = learn(parameters, moments, gradients, rate, epsilon, self.update + 1)
@@ -218,7 +211,8 @@ class Trainer:
             r_rms = path.squared_gradient.mean(1).sqrt()
             energy = partial(self.engine.energy, parameters)
             restless = self.looks.look(self.update, negative, energies, energy, rows)
-            self._record(d, r, r_rms, restless, *clipped)
+            found = {"d": d, "r": r, "r_rms": r_rms, "restlessness": restless, **clipped}
+            self._recorded.write(self.update, rows, rows.of(self.alive), found)
             self.vitals.examine(self.update, d, r, start, negative, learned[0], rows)
             living: Tensor = rows.of(self.alive)
             lost = self._on_cpu and not bool(living.all())
@@ -229,11 +223,6 @@ class Trainer:
             self._keep(negative, draws, alive)
         self.update += 1
         return lost
-
-    def _record(self, *values: Tensor) -> None:
-        rows, found = self._rows, torch.stack(values)
-        found = torch.where(rows.of(self.alive), found, torch.nan)
-        self.records[:, self.update].index_copy_(1, rows.index, found)
 
     def _keep(self, negative: Tensor, draws: Sequence[Draw], alive: Tensor | None) -> None:
         rows = self._rows
@@ -255,18 +244,22 @@ class Trainer:
 
     # -- what is known so far --------------------------------------------------------------------
 
-    def _series(self, which: int, member: int) -> Series:
+    @property
+    def records(self) -> Tensor:
+        """What was recorded of every update, see `records.Records.values`."""
+        return self._recorded.values
+
+    def _series(self, name: str, member: int) -> Series:
         made = self.vitals.updates_made(member, self.update)
-        series: Series = self.records[which, :made, member].double().cpu().numpy()
-        return series
+        return self._recorded.series(name, member, made)
 
     def d(self, member: int = 0) -> Series:
         """Energy differences of a member so far, nats, one an update."""
-        return self._series(0, member)
+        return self._series("d", member)
 
     def r(self, member: int = 0) -> Series:
         """Gradient magnitudes of a member so far, units of x, one an update."""
-        return self._series(1, member)
+        return self._series("r", member)
 
     def matched(self, member: int = 0) -> MatchedGradient:
         """r* and floor of the data for a member."""
@@ -286,33 +279,22 @@ class Trainer:
     def result(self, member: int = 0) -> RunResult:
         """What a member has come to; ``stopped_early`` if updates are left."""
         config = self.configs[member]
-        d, r, r_rms, restless, *more = (
-            self._series(which, member) for which in range(len(self.records))
-        )
-        clipped = more[0] if more else None
+        series = {name: self._series(name, member) for name in NAMES}
         cause, divergence = self.vitals.report(member)
         if not cause and self.update < config.updates:
             cause = f"stopped after {self.update} of {config.updates} updates"
         return RunResult(
             config=config,
             energy=module_with(self.module, self.parameters, member),
-            d=d,
-            r=r,
-            r_rms=r_rms,
-            restlessness=restless,
-            clipped=clipped,
+            **series,
             divergence=divergence,
             assessment=judge(
                 config,
-                d,
-                r,
-                self.dimensions,
-                self.matched(member),
-                divergence,
-                r_rms,
-                restless,
-                self._chain_spread(member),
-                clipped,
+                dimensions=self.dimensions,
+                matched=self.matched(member),
+                divergence=divergence,
+                chain_spread=self._chain_spread(member),
+                **series,
             ),
             status="stopped_early" if cause else "finished",
             cause=cause,

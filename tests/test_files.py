@@ -34,7 +34,7 @@ def traces(path: Path) -> Path:
         r=series,
         r_rms=series,
         restlessness=series,
-        clipped=None,
+        clipped=np.empty(0),
         assessment=assessment,
         divergence=None,
     )
