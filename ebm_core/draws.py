@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ebm_core import chains
+from ebm_core.compaction import Rows, chosen
 from ebm_core.config import TrainConfig
 from ebm_core.data import Dataset, positive_samples
 from ebm_core.langevin import Noise
@@ -71,6 +73,29 @@ def draw_update(config: TrainConfig, dataset: Dataset, states: Tensor, update: i
         start = _fresh(config, config.chain_start, n, dataset, rng, dtype)
     # what is left of the chains' random numbers is the noise of their path
     return Draw(positive, start, slots, partial(Tensor.normal_, generator=rng))
+
+
+def put_back(
+    states: Tensor, negative: Tensor, draws: Sequence[Draw], rows: Rows, alive: Tensor | None
+) -> Tensor:
+    """Banks, or batches without one, after the update that moved what was drawn of them.
+
+    Args:
+        states: Of all members, shape (M, n, *shape); a bank is changed in place.
+        negative: Chains after their path, shape (K, m, *shape).
+        draws: What they started from, one a member.
+        rows: The K members.
+        alive: Which of these have not been stopped, shape (K,); None where all have not.
+    """
+    slots = [draw.slots for draw in draws if draw.slots is not None]
+    if not slots:
+        moved: Tensor = rows.put(states, chosen(alive, negative, rows.of(states)))
+        return moved
+    at = rows.index[:, None], torch.stack(slots)
+    if alive is not None:
+        negative = chosen(alive, negative, states[at])
+    states[at] = negative
+    return states
 
 
 def _fresh(

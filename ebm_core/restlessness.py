@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 # leave few looks; restlessness over 25 told best which long chains depart.
 INTERVAL = 25
 
-_BLOCK = 256
-
 
 def restlessness(before: Tensor, after: Tensor) -> Tensor:
     r"""Variance of the change of U over variance of U, at the same states.
@@ -82,13 +80,3 @@ class Looks:
         found = restlessness(before["energies"], energy(before["states"])) if before else nothing
         self.last = rows.put(self.last, now)
         return found
-
-
-def total_variance(x: Tensor) -> float:
-    """Sum of the variances of all coordinates of samples of shape (n, *shape); NaN for one."""
-    if len(x) < 2:
-        return math.nan
-    # copies in float64 live for some coordinates only
-    flat = x.flatten(1)
-    blocks = [flat[:, i : i + _BLOCK] for i in range(0, flat.shape[1], _BLOCK)]
-    return math.fsum(float(block.double().var(0).sum()) for block in blocks)

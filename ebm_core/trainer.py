@@ -17,7 +17,7 @@ from ebm_core.compaction import Rows, chosen, computed_members
 from ebm_core.config import TrainConfig, file_problems, pack_problems
 from ebm_core.data import Dataset, load_data
 from ebm_core.device import check_precision, resolve_device
-from ebm_core.draws import Draw, draw_update, initial_states
+from ebm_core.draws import draw_update, initial_states, put_back
 from ebm_core.energies import scale_output
 from ebm_core.engine import (
     Engine,
@@ -36,9 +36,10 @@ from ebm_core.mapped import stacked
 from ebm_core.matched import MatchedGradient, matched_gradient
 from ebm_core.randomness import Stream, generator
 from ebm_core.records import NAMES, Records
-from ebm_core.restlessness import Looks, total_variance
+from ebm_core.restlessness import Looks
 from ebm_core.result import RunResult, Series, judge
 from ebm_core.snapshot import STATE_KEYS
+from ebm_core.spread import DataSpread
 from ebm_core.verdict import collapse_update
 from ebm_core.vitals import Vitals, limits_of
 
@@ -51,9 +52,6 @@ COLLAPSE_INTERVAL = 100
 # stopped are left out where half of the work is saved. On a CPU steps that are made eagerly cost
 # nothing more.
 LEAST_SHARE = 0.5
-
-# Samples that tell how widely the data spread: to about 2 % in the plane; fewer do for images.
-_SPREAD_SAMPLES, _SPREAD_NUMBERS = 4096, 2**23
 
 
 class Trainer:
@@ -134,8 +132,7 @@ class Trainer:
         self._rates = Rates(self.configs, self.device)
         rng = generator(0, Stream.EVALUATION, 0, self.device)
         extent = float(self.dataset.draw(256, rng).abs().max())
-        samples = max(64, min(_SPREAD_SAMPLES, _SPREAD_NUMBERS // self.dimensions))
-        self._data_variance = total_variance(self.dataset.draw(samples, rng))
+        self._spread = DataSpread(self.dataset, rng)
         limits = limits_of(max(extent, self.config.start_scale), self.dimensions)
         self.vitals = Vitals(self.members, self.device, limits)
 
@@ -220,20 +217,9 @@ class Trainer:
             alive = living if lost or not self._on_cpu else None
             self.parameters = rows.put(self.parameters, chosen(alive, learned[0], parameters))
             self.moments = rows.put(self.moments, chosen(alive, learned[1], moments))
-            self._keep(negative, draws, alive)
+            self.states = put_back(self.states, negative, draws, rows, alive)
         self.update += 1
         return lost
-
-    def _keep(self, negative: Tensor, draws: Sequence[Draw], alive: Tensor | None) -> None:
-        rows = self._rows
-        slots = [draw.slots for draw in draws if draw.slots is not None]
-        if not slots:
-            self.states = rows.put(self.states, chosen(alive, negative, rows.of(self.states)))
-            return
-        at = rows.index[:, None], torch.stack(slots)
-        if alive is not None:
-            negative = chosen(alive, negative, self.states[at])
-        self.states[at] = negative
 
     def _stop_collapsed(self) -> None:
         for member in torch.nonzero(self.alive).flatten().tolist():
@@ -270,12 +256,6 @@ class Trainer:
             )
         return self._matched[member]
 
-    def _chain_spread(self, member: int) -> float:
-        """Total variance of a member's chains over that of the noised data; NaN if that is 0."""
-        noise = self.dimensions * self.configs[member].data_epsilon ** 2
-        own, theirs = total_variance(self.states[member]), self._data_variance + noise
-        return own / theirs if theirs > 0 else math.nan
-
     def result(self, member: int = 0) -> RunResult:
         """What a member has come to; ``stopped_early`` if updates are left."""
         config = self.configs[member]
@@ -293,7 +273,7 @@ class Trainer:
                 dimensions=self.dimensions,
                 matched=self.matched(member),
                 divergence=divergence,
-                chain_spread=self._chain_spread(member),
+                chain_spread=self._spread.ratio(self.states[member], config.data_epsilon),
                 **series,
             ),
             status="stopped_early" if cause else "finished",

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from ebm_core.restlessness import restlessness, total_variance
+from ebm_core.restlessness import restlessness
+from ebm_core.spread import total_variance
 
 
 def energies(seed: int, n: int = 50_000) -> torch.Tensor:
