@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -105,9 +106,7 @@ def long_run(
     readings, _ = read_along(energy, gradient, together, epsilon, steps, rng, reader)
     edges = np.cumsum([len(x) for x in starts.values()])[:-1]
     traces = dict(zip(starts, np.split(readings, edges, axis=1), strict=True))
-    reach = epsilon * math.sqrt(steps) / reader.widest if reader.widest > 0 else math.inf
-    limits = (limits or LongRunLimits()).in_dimensions(math.prod(short_run.shape[1:]))
-    found = decide(traces, reference, steps, limits, reader.names, reach)
+    found = compared(reader, traces, reference, steps, limits)
     if adjusted_steps:
         start = starts["bank"]
         # read over the same steps, so that what both lose on the way is no gap
@@ -118,6 +117,26 @@ def long_run(
         )
         found = replace(found, **gap)
     return found
+
+
+def compared(
+    reader: Reader,
+    traces: Mapping[str, Array],
+    reference: Array,
+    steps: int,
+    limits: LongRunLimits | None = None,
+) -> LongRun:
+    """What readings along chains of one model come to, see `ebm_core.long_run.decide`.
+
+    Args:
+        reader: That read them.
+        traces: Of each start, shape (summaries, chains, readings).
+        reference: The summaries of the short-run samples, shape (summaries, n).
+        steps: Length of the chains.
+        limits: What counts as a departure.
+    """
+    limits = (limits or LongRunLimits()).in_dimensions(len(reader.centre))
+    return decide(traces, reference, steps, limits, reader.names, reader.reach(steps))
 
 
 def _discretization(

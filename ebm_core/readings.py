@@ -44,13 +44,13 @@ class Reader:
         centre: Mean of the short-run samples, shape (N,).
         directions: Principal directions of short-run samples and data, shape (N, 1 or 2).
         widest: sd along the first of them, units of x.
-        temperature: T.
+        epsilon: Langevin noise sd of the training, units of x.
     """
 
     centre: Tensor
     directions: Tensor
     widest: float
-    temperature: float
+    epsilon: float
 
     @classmethod
     def of(cls, short_run: Tensor, data: Tensor, epsilon: float) -> Reader:
@@ -62,18 +62,22 @@ class Reader:
         _, sizes, rows = torch.linalg.svd(flat, full_matrices=False)
         widest = float(sizes[0]) / math.sqrt(len(flat)) if len(sizes) else 0.0
         centre = short_run.flatten(1).double().mean(0)
-        return cls(centre, rows[:2].T, widest, epsilon**2 / 2)
+        return cls(centre, rows[:2].T, widest, epsilon)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the summaries."""
         return SUMMARIES[: 2 + self.directions.shape[1]]
 
+    def reach(self, steps: int) -> float:
+        """How far noise alone carries a chain, in units of `widest`; see `long_run.LongRun`."""
+        return self.epsilon * math.sqrt(steps) / self.widest if self.widest > 0 else math.inf
+
     def __call__(self, x: Tensor, f: Tensor) -> Array:
         """Of states (n, *shape) with energies F of shape (n,)."""
         apart = x.flatten(1).double() - self.centre
         summaries = [
-            f.double() / self.temperature,
+            f.double() / (self.epsilon**2 / 2),
             apart.square().sum(1),
             *(apart @ self.directions).T,
         ]

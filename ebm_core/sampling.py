@@ -19,13 +19,13 @@ from torch import Tensor
 from ebm_core.acceptance import energy_factor, scaled, tuned_epsilon
 from ebm_core.chains import draw_slots, start_states
 from ebm_core.checkpoint import digest
-from ebm_core.data import Dataset, positive_samples
-from ebm_core.departure import LongRunLimits
+from ebm_core.data import Dataset, Samples, positive_samples
 from ebm_core.engine import arithmetic, module_gradient
 from ebm_core.errors import CheckpointError
-from ebm_core.evaluate import noise_kind, short_run_samples
+from ebm_core.evaluate import compared, noise_kind, short_run_samples
 from ebm_core.langevin import run_langevin
-from ebm_core.long_run import DECIDING, LongRun, decide
+from ebm_core.long_run import DECIDING, LongRun
+from ebm_core.memorization import Memorization, memorization
 from ebm_core.mixing import Array
 from ebm_core.randomness import Stream, generator
 from ebm_core.readings import Reader, reading_steps
@@ -42,7 +42,8 @@ _REFERENCE = 1_024
 _LEAST_CHAINS = 2
 
 # Numbers of the generators, apart from those of `ebm_core.evaluate`
-_START_NUMBER, _TUNING_NUMBER, _PORTION_NUMBER = 16, 24, 1_000
+_START_NUMBER, _TUNING_NUMBER, _DATA_NUMBER, _NOISED_NUMBER = 16, 24, 25, 26
+_PORTION_NUMBER = 1_000
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class LongChains:
         samples = self.x
         if self.judged:
             samples = short_run_samples(result, few, self.dataset, config.seed)
-        rng = generator(self.wanted.seed, Stream.EVALUATION, 3, self.device)
+        rng = generator(self.wanted.seed, Stream.EVALUATION, _DATA_NUMBER, self.device)
         data = positive_samples(self.dataset, few, config.data_epsilon, rng, samples.dtype)
         self.reader = Reader.of(samples, data, config.epsilon)
         with torch.no_grad():
@@ -204,8 +205,8 @@ class LongChains:
             for step, states in zip(steps, self._shown, strict=False)
         ]
 
-    def _by_start(self, values: Array) -> dict[str, Array]:
-        parts = np.split(values, len(self.wanted.starts))
+    def _by_start(self, values: Array, axis: int = 0) -> dict[str, Array]:
+        parts = np.split(values, len(self.wanted.starts), axis)
         return dict(zip(self.wanted.starts, parts, strict=True))
 
     @property
@@ -231,13 +232,15 @@ class LongChains:
         """Whether the chains stay where the short-run samples are, see `ebm_core.long_run`."""
         if why := self._unjudged():
             return LongRun.not_run(why)
-        readings = np.stack(self._readings, axis=-1)
-        parts = np.split(readings, len(self.wanted.starts), axis=1)
-        traces = dict(zip(self.wanted.starts, parts, strict=True))
-        limits = LongRunLimits().in_dimensions(math.prod(self.x.shape[1:]))
-        moved = self.epsilon * math.sqrt(self.steps)
-        reach = moved / self.reader.widest if self.reader.widest > 0 else math.inf
-        return decide(traces, self.reference, self.steps, limits, self.reader.names, reach)
+        traces = self._by_start(np.stack(self._readings, axis=-1), axis=1)
+        return compared(self.reader, traces, self.reference, self.steps)
+
+    def memorization(self) -> Memorization | None:
+        """How far the states are from the training data; None where these have no end."""
+        if not isinstance(self.dataset, Samples) or len(self.dataset.x) < 2:
+            return None
+        rng = generator(self.wanted.seed, Stream.EVALUATION, _NOISED_NUMBER, self.device)
+        return memorization(self.x, self.dataset, self.result.config.data_epsilon, rng)
 
     # -- to go on later --------------------------------------------------------------------------
 

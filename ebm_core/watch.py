@@ -68,6 +68,11 @@ class LongRunWatch:
             self._write(self.path)
         return found
 
+    def at(self, update: int, member: int) -> LongRun | None:
+        """What was found of a member after some updates; None if nothing was asked then."""
+        found = {(u, m): each for u, m, each in self.found}
+        return found.get((update, member))
+
     def _write(self, path: Path) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([COLUMNS, *self._lines])

@@ -69,14 +69,20 @@ def test_what_goes_on_keeps_the_checks_before_it_and_repeats_the_others(tmp_path
 
 
 def test_the_command_tells_each_check_and_keeps_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("the check of the last update was made before")
+
+    monkeypatch.setattr("ebm_core.commands.train.check", again)
     out = tmp_path / "run"
     command = ["train", "--preset", "digits", "--set", *WORDS, "--out", str(out), "--quiet"]
     assert main([*command, "--long-run", "20", "--long-run-every", "45"]) == 0
     said = capsys.readouterr().out
     assert "after 45 updates:  long run" in said
     assert "after 90 updates:  long run" in said
+    (last,) = (line for line in said.splitlines() if line.startswith("after 90 updates:"))
+    assert last.removeprefix("after 90 updates:") in said.splitlines()
     found = lines(out / LONG_RUNS)
     assert [line[0] for line in found] == ["update", "45", "90"]
     assert {line[2] for line in found[1:]} <= {"holds", "departs"}

@@ -17,13 +17,10 @@ from ebm_core.commands.interruption import interruption
 from ebm_core.commands.progress import Progress
 from ebm_core.commands.train import CHECKPOINT, INTERRUPTED, make_folder
 from ebm_core.commands.wording import long_run_line
-from ebm_core.data import Samples
 from ebm_core.errors import ConfigError, Problem
 from ebm_core.files import replacing
 from ebm_core.long_run import LongRun
-from ebm_core.memorization import memorization
 from ebm_core.mixing import Array
-from ebm_core.randomness import Stream, generator
 from ebm_core.sampling import LongChains, Wanted
 from ebm_core.trainer import Trainer
 
@@ -134,11 +131,9 @@ def _found(chains: LongChains, long_run: LongRun) -> list[str]:
 
 def _novelty(chains: LongChains) -> str:
     """How far the chains are from the training data, in all coordinates together."""
-    dataset, config = chains.dataset, chains.result.config
-    if not isinstance(dataset, Samples) or len(dataset.x) < 2:
+    found = chains.memorization()
+    if found is None:
         return "  nearest      not asked: the data are not a finite set"
-    rng = generator(chains.wanted.seed, Stream.EVALUATION, 8, chains.device)
-    found = memorization(chains.x, dataset, config.data_epsilon, rng)
     return (
         f"  nearest      {found.median:.3g} to a training sample in the median (noised data: "
         f"{found.own:.3g} to their own, {found.other:.3g} to the nearest other); "

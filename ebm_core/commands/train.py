@@ -142,8 +142,13 @@ def _train(options: Namespace, source: Source | None, say: Say) -> int:
         if trainer.members > 1:
             trainer.save(own / CHECKPOINT, member)
             say(f"member {member}")
-        for line in _findings(result, trainer, options.long_run):
+        for line in _findings(result, trainer):
             say(line)
+        if options.long_run:
+            # one that was made on the way is not made again
+            seen = watch.at(trainer.update, member) if watch is not None else None
+            found = seen or check(result, options.long_run, dataset=trainer.dataset)
+            say(long_run_line(found))
         say(f"  {'written to':<12} {own}")
     return 0
 
@@ -194,7 +199,7 @@ def _state(trainer: Trainer) -> str:
     return f"d {trainer.d()[-1]:+.3g}, r {trainer.r()[-1]:.3g}"
 
 
-def _findings(result: RunResult, trainer: Trainer, long_run: int) -> list[str]:
+def _findings(result: RunResult, trainer: Trainer) -> list[str]:
     config = result.config
     lines = verdict_lines(result.assessment, config.band)
     if config.init_scale == "auto":
@@ -206,6 +211,4 @@ def _findings(result: RunResult, trainer: Trainer, long_run: int) -> list[str]:
                 density_divergence(result.energy, law, config.epsilon, config.data_epsilon)
             )
         )
-    if long_run:
-        lines.append(long_run_line(check(result, long_run, dataset=trainer.dataset)))
     return lines
