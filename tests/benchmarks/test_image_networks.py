@@ -15,7 +15,7 @@ import argparse
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +26,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from pages import markdown, renew
 
 from ebm_core import preset, train
 from ebm_core.energies import build_energy
@@ -228,28 +229,17 @@ def trainings(updates: int) -> Iterator[list[str]]:
             found.check()
 
 
-def table(rows: Iterator[Sequence[str]]) -> str:
-    header, *rest = rows
-    lines = [header, ["---"] * len(header), *rest]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="The convolutional networks at every size.")
     parser.add_argument("--updates", type=int, default=300)
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    tables = {"r_1": table(magnitudes(SEEDS)), "trainings": table(trainings(given.updates))}
-    text = PAGE.read_text() if given.write else ""
-    for name, found in tables.items():
+    for name, rows in {"r_1": magnitudes(SEEDS), "trainings": trainings(given.updates)}.items():
+        found = markdown(rows)
         print(found, end="\n\n")
         if given.write:
-            begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-            before, rest = text.split(begin)
-            text = f"{before}{begin}\n\n{found}\n\n{end}{rest.split(end)[1]}"
-    if given.write:
-        PAGE.write_text(text)
+            renew(PAGE, found, name)
 
 
 # -- short forms ---------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from eager_loops import eager_loop
+from pages import markdown, renew
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -33,7 +34,6 @@ from ebm_core.plots.style import BLUE, GREEN, RED, head, legend, new_figure
 from ebm_core.trainer import Trainer
 
 TABLE = Path(__file__).parents[2] / "docs" / "images.md"
-MARKS = ("<!-- table: begin -->", "<!-- table: end -->")
 RUNS = ("flowers_convergent", "cifar10_oscillating")
 COLOURS = {"float32": BLUE, "tf32": GREEN, "bfloat16": RED}
 _STRIDE = 12
@@ -174,11 +174,6 @@ def write_traces(run: str, found: Sequence[Found], out: Path) -> Path:
     return path
 
 
-def table(found: Sequence[Found]) -> str:
-    rows = [HEADER, ["---"] * len(HEADER), *(each.cells() for each in found)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
 def measure(
     device: str,
     out: Path,
@@ -233,16 +228,15 @@ def main() -> None:
         given.long_steps,
         runs=given.runs,
     )
+    table = markdown([HEADER, *(each.cells() for each in found)])
     where = "CPU" if given.device == "cpu" else torch.cuda.get_device_name()
     text = (
         f"{where}, torch {torch.__version__}; {given.updates:,} updates, "
-        f"L = {given.langevin_steps}, long run of {given.long_steps:,} steps.\n\n{table(found)}"
+        f"L = {given.langevin_steps}, long run of {given.long_steps:,} steps.\n\n{table}"
     )
     print(text)
     if given.write:
-        before, rest = TABLE.read_text().split(MARKS[0])
-        after = rest.split(MARKS[1])[1]
-        TABLE.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{after}")
+        renew(TABLE, text)
 
 
 def test_both_runs_train_and_are_drawn(tmp_path: Path) -> None:

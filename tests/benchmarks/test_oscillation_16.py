@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from pages import renew
 
 from ebm_core import preset, train
 from ebm_core.config import TrainConfig
@@ -25,7 +26,6 @@ from ebm_core.plots import diagnostics
 from ebm_core.result import RunResult, Series
 
 PAGE = Path(__file__).parents[2] / "docs" / "oscillation_16.md"
-MARKS = ("<!-- table: begin -->", "<!-- table: end -->")
 
 _BASE = {
     "data": {"name": "digits", "size": 16},
@@ -124,9 +124,7 @@ def main() -> None:
     text = "\n".join(lines(RUNS, PAGE.parent if given.write else None))
     print(text)
     if given.write:
-        before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
-        after = rest.split(MARKS[1])[1]
-        PAGE.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{after}", encoding="utf-8")
+        renew(PAGE, text)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from pages import markdown, renew
 
 from ebm_core import RunResult, TrainConfig, preset, train
 from ebm_core.evaluate import check
 
 PAGE = Path(__file__).parents[2] / "docs" / "precision.md"
-MARKS = ("<!-- table: begin -->", "<!-- table: end -->")
 PRECISIONS = ("float32", "bfloat16")
 VANILLA = {
     "data": "digits@16",
@@ -86,13 +86,13 @@ def row(name: str, precision: str, outcomes: Sequence[Outcome]) -> list[str]:
 
 def table(seeds: int, cases: Sequence[str] = tuple(CASES)) -> str:
     header = ["network", "precision", "r", "mean d", "sd d", "lowest ACF of d", "restlessness"]
-    rows = [[*header, "departure", "verdict, long run"], ["---"] * 9]
+    rows = [[*header, "departure", "verdict, long run"]]
     for name in cases:
         for precision in PRECISIONS:
             configs = [CASES[name].with_(precision=precision, seed=seed) for seed in range(seeds)]
             rows.append(row(name, precision, [outcome(train(config)) for config in configs]))
             print(rows[-1], flush=True)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    return markdown(rows)
 
 
 def main() -> None:
@@ -104,8 +104,7 @@ def main() -> None:
     text = table(given.seeds)
     print(text)
     if given.write:
-        before, rest = PAGE.read_text().split(MARKS[0])
-        PAGE.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+        renew(PAGE, text)
 
 
 def test_reduced_precision_learns_much_the_same() -> None:

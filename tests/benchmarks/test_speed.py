@@ -8,8 +8,8 @@ and member (noise and gradient magnitudes included), how many times as fast as t
 as torchebm (``pip install -e '.[benchmark]'``; left out where it is missing), the rate of
 floating-point operations as a share of the float32 matrix-product peak measured in the same run,
 parameter updates a second, and the memory that a pack takes at its peak. Everything is the median
-of repeats that take turns. ``--write`` puts the table into ``docs/speed.md``. The test runs a
-short form.
+of repeats that take turns. ``--write`` puts the table of the device into ``docs/speed.md``. The
+test runs a short form.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pathlib import Path
 
 import torch
 from eager_loops import PointwiseConvolutions, Run, eager_loop, torchebm_loop
+from pages import markdown, renew
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -38,7 +39,6 @@ from ebm_core.engine import Precision, choose_engine, make_engine, stack_paramet
 from ebm_core.trainer import Trainer
 
 TABLE = Path(__file__).parents[2] / "docs" / "speed.md"
-MARKS = ("<!-- table: begin -->", "<!-- table: end -->")
 EPSILON = 0.05
 
 
@@ -298,8 +298,7 @@ def _status(name: str) -> int:
 
 def table(lines: Sequence[Line]) -> str:
     """The rows in Markdown."""
-    rows = [HEADER, ["---"] * len(HEADER), *(line.cells() for line in lines)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown([HEADER, *(line.cells() for line in lines)])
 
 
 def machine(device: torch.device, threads: int) -> str:
@@ -337,9 +336,7 @@ def main() -> None:
     text = f"{where}; float32 matrix products: {peaks} GFLOP/s.\n\n{table(lines)}"
     print(text)
     if given.write:
-        old = TABLE.read_text() if TABLE.exists() else f"# Speed\n\n{MARKS[0]}\n{MARKS[1]}\n"
-        before, rest = old.split(MARKS[0])
-        TABLE.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+        renew(TABLE, text, "table" if given.device.type == "cpu" else "gpu")
 
 
 def test_the_engine_is_faster_than_an_eager_loop() -> None:
