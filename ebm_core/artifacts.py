@@ -64,9 +64,9 @@ def write_traces(result: RunResult, path: str | Path) -> Path:
     """Writes the series of a training as an npz file.
 
     It holds ``update``, ``d``, ``r``, ``r_rms``, ``gamma`` and ``restlessness``, one value an
-    update each; ``clipped`` likewise, empty where no gradient is clipped; ``chain_spread``; and of
-    a training that broke off the texts ``diverged_cause`` and ``diverged_verdict`` and the update
-    ``diverged_at``: empty and -1 for any other.
+    update each, and ``clipped`` where gradients may be; ``chain_spread``; and of a training that
+    broke off the texts ``diverged_cause`` and ``diverged_verdict`` and the update ``diverged_at``:
+    empty and -1 for any other.
     """
     path = Path(path)
     stop = result.divergence
@@ -77,12 +77,13 @@ def write_traces(result: RunResult, path: str | Path) -> Path:
         "r": result.r,
         "r_rms": result.r_rms,
         "restlessness": result.restlessness,
-        "clipped": result.clipped,
         "chain_spread": np.array(result.assessment.evidence["chain_spread"]),
         "diverged_cause": np.array(stop.cause if stop else ""),
         "diverged_at": np.array(stop.update if stop else -1),
         "diverged_verdict": np.array(stop.verdict if stop else ""),
     }
+    if result.config.clip_gradient is not None:
+        arrays["clipped"] = result.clipped
     with replacing(path) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **arrays)
     return path

@@ -56,7 +56,7 @@ class FinishedStudy:
 
         Returns:
             ``update``, ``d`` (nats), ``r`` and ``r_rms`` (units of x), ``gamma`` and
-            ``restlessness``, shape (updates,).
+            ``restlessness``, and ``clipped`` where gradients may be, shape (updates,).
 
         Raises:
             ConfigError: If there is no such training, or it left none.
