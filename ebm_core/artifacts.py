@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from ebm_core.long_run import LongRun
 from ebm_core.pack import Pack, write_pack
 from ebm_core.result import RunResult, Series
 from ebm_core.schedule import learning_rate
+from ebm_core.worth import Worth
 
 TRACES = "traces.npz"
 CONFIG = "config.yaml"
 PACK = "pack.yaml"
 LONG_RUN = "long_run.yaml"
+WORTH = "worth.yaml"
 
 
 def write_artifacts(
@@ -114,6 +117,18 @@ def write_long_run(long_run: LongRun, folder: str | Path) -> Path:
         start: {name: each._asdict() for name, each in effects.items()}
         for start, effects in long_run.effects.items()
     }
+    with replacing(path) as temporary:
+        temporary.write_text(dump_yaml(found), encoding="utf-8")
+    return path
+
+
+def write_worth(worth: Mapping[str, Worth | None], folder: str | Path) -> Path:
+    """Writes as YAML what samples are worth beside the data, by where their chains began."""
+    found = {start: asdict(each) for start, each in worth.items() if each is not None}
+    for each in found.values():
+        distances = each["memorization"].pop("distances")
+        each["memorization"]["median"] = float(distances.median())
+    path = Path(folder) / WORTH
     with replacing(path) as temporary:
         temporary.write_text(dump_yaml(found), encoding="utf-8")
     return path

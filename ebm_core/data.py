@@ -15,7 +15,7 @@ from ebm_core.errors import DataError
 from ebm_core.hugging_face import hugging_face_images
 from ebm_core.images import IMAGE_SUFFIXES, digits, photograph_patches
 from ebm_core.kept import folder_images
-from ebm_core.mapped import MappedRows, Rows, all_finite
+from ebm_core.mapped import MappedRows, Rows, all_finite, only
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -174,18 +174,39 @@ class Samples:
 
     Args:
         x: Samples, shape (n, *shape).
+        held_out: Further ones that are never drawn, shape (m, *shape); they stay where they are.
 
     Raises:
-        DataError: If there are none, or some value is not finite as float32.
+        DataError: If there are none, some value is not finite as float32, or those held out are
+            fewer than two or of another shape.
     """
 
-    def __init__(self, x: Rows) -> None:
-        if x.dim() < 2 or len(x) == 0:
-            raise DataError(f"samples must have shape (n, *shape), but got {tuple(x.shape)}")
-        self.x: Rows = x if isinstance(x, MappedRows) else x.float().contiguous()
-        if not all_finite(self.x):
-            raise DataError("samples must be finite as float32, but some are NaN or infinite")
+    def __init__(self, x: Rows, held_out: Rows | None = None) -> None:
+        self.x = _usable(x)
         self.shape = tuple(x.shape[1:])
+        self.held_out = None if held_out is None else _usable(held_out)
+        if held_out is None:
+            return
+        if tuple(held_out.shape[1:]) != self.shape:
+            shape = tuple(held_out.shape[1:])
+            raise DataError(f"samples have shape {self.shape}, but those held out {shape}")
+        if len(held_out) < 2:
+            raise DataError("one sample that is held out tells nothing: hold out two at least")
+
+    def split(self, share: float) -> Samples:
+        """The same with a share of them held out: at random, but always the same ones.
+
+        Raises:
+            DataError: If those are fewer than two.
+        """
+        held = round(share * len(self.x))
+        if held < 2:
+            rule = f"data.held_out: {share:g} of {len(self.x)} samples is under two"
+            raise DataError(f"{rule}, which tell nothing")
+        order = torch.randperm(len(self.x), generator=torch.Generator().manual_seed(0))
+        # in their order, which is the faster one to read in a file
+        parts = (order[held:].sort().values, order[:held].sort().values)
+        return Samples(*(only(self.x, part) for part in parts))
 
     def to(self, device: torch.device) -> Self:
         moved = copy.copy(self)
@@ -195,6 +216,15 @@ class Samples:
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         which = torch.randint(len(self.x), (n,), generator=generator, device=generator.device)
         return self.x[which]
+
+
+def _usable(x: Rows) -> Rows:
+    if x.dim() < 2 or len(x) == 0:
+        raise DataError(f"samples must have shape (n, *shape), but got {tuple(x.shape)}")
+    found: Rows = x if isinstance(x, MappedRows) else x.float().contiguous()
+    if not all_finite(found):
+        raise DataError("samples must be finite as float32, but some are NaN or infinite")
+    return found
 
 
 def load_data(config: Any) -> Dataset:
@@ -210,6 +240,12 @@ def load_data(config: Any) -> Dataset:
         return Gmm(config.modes, config.radius, config.sd)
     if config.name == "rings":
         return Rings(config.rings, config.sd)
+    whole = _samples(config)
+    return whole.split(config.held_out) if config.held_out else whole
+
+
+def _samples(config: Any) -> Samples:
+    """All samples of a finite set."""
     if config.name == "digits":
         return Samples(digits(config.size))
     if config.name == "patches":
@@ -217,16 +253,7 @@ def load_data(config: Any) -> Dataset:
             photograph_patches(config.size, config.channels, config.stride, config.shrink)
         )
     if config.name == "hugging_face":
-        return Samples(
-            hugging_face_images(
-                config.dataset,
-                config.subset,
-                config.split,
-                config.column,
-                config.size,
-                config.channels,
-            )
-        )
+        return _of_splits(config)
     path = Path(config.path).expanduser()
     if config.name == "array":
         array = read_array(path, config.key)
@@ -236,6 +263,17 @@ def load_data(config: Any) -> Dataset:
         return Samples(array)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
+
+
+def _of_splits(config: Any) -> Samples:
+    parts = [
+        hugging_face_images(
+            config.dataset, config.subset, split, config.column, config.size, config.channels
+        )
+        for split in (config.split, config.held_out_split)
+        if split is not None
+    ]
+    return Samples(*parts)
 
 
 def is_plane_law(dataset: Dataset) -> TypeGuard[PlaneLaw]:

@@ -32,6 +32,7 @@ from ebm_core.mixing import Array
 from ebm_core.randomness import Stream, generator
 from ebm_core.readings import Reader, read_along
 from ebm_core.result import RunResult
+from ebm_core.worth import Worth, worth
 
 __all__ = [
     "DensityDivergence",
@@ -41,17 +42,22 @@ __all__ = [
     "LongRunLimits",
     "MatchedGradient",
     "SampleDivergence",
+    "Worth",
     "check",
     "density_divergence",
     "density_grid",
     "long_run",
     "matched_gradient",
     "sample_divergence",
+    "samples_worth",
     "short_run_samples",
 ]
 
 # With fewer samples the mean energy is less certain than that of the chains; more tell little.
 _LEAST_REFERENCE, _MOST_REFERENCE = 1_024, 4_096
+
+# Of which it is told what they are worth: no more than a check follows, so that memory holds them
+_WORTH_SAMPLES = 256
 
 # Chains from noise only tell whether they arrive: fewer than decide will do.
 _NOISE_SHARE = 4
@@ -240,6 +246,27 @@ def check(
             noise=noise,
             adjusted_steps=adjusted_steps,
         )
+
+
+def samples_worth(result: RunResult, dataset: Dataset, seed: int = 0) -> Worth | None:
+    """What short-run samples of a training are worth beside the data, see `ebm_core.worth`.
+
+    Args:
+        result: The training.
+        dataset: Its data set.
+        seed: Of every draw.
+
+    Returns:
+        None for a law, for a single training sample, and where learning broke down.
+    """
+    if result.assessment.verdict in ("diverged", "collapsed"):
+        return None
+    config, device = result.config, result.chains.device
+    dataset = dataset.to(device)
+    rng = generator(seed, Stream.EVALUATION, 5, device)
+    with arithmetic("float32", device):
+        x = short_run_samples(result, _WORTH_SAMPLES, dataset, seed)
+        return worth(result.energy, x, dataset, config.epsilon, config.data_epsilon, rng)
 
 
 def noise_kind(config: TrainConfig) -> str:

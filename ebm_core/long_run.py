@@ -171,7 +171,7 @@ def decide(
     stuck = frozen > limits.frozen
     lost = [key for key in deciding if not np.isfinite(late[key]).all()]
     if lost:
-        reason = f"chains from {' and '.join(lost)} leave the finite within {steps} steps"
+        reason = f"chains from {' and '.join(lost)} leave the finite within {steps:,} steps"
     elif stuck:
         reason = f"{frozen:.0%} of the chains from {still} stand still, and tell nothing"
     else:
@@ -217,8 +217,8 @@ def _sentence(start: str, summary: str, worst: Effect, away: bool, steps: int) -
     if not math.isfinite(worst.size):
         return f"{said}: these are not finite, or all the same in {summary}"
     if summary == "spread":
-        return f"{said}: spread {worst.size:+.0%} (± {worst.error:.1%}) after {steps} steps"
-    return f"{said}: {summary} {worst.size:+.2f} sd (± {worst.error:.2f}) after {steps} steps"
+        return f"{said}: spread {worst.size:+.0%} (± {worst.error:.1%}) after {steps:,} steps"
+    return f"{said}: {summary} {worst.size:+.2f} sd (± {worst.error:.2f}) after {steps:,} steps"
 
 
 def _mixing(late: Array, names: Sequence[str]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class MappedRows:
         self._pages: mmap.mmap | None = getattr(stored, "_mmap", None)
         self._stored = stored[:, None] if stored.ndim == 1 else stored
         self._levels = None if levels is None else levels.numpy()
+        self._which: np.ndarray | None = None
         self.device = torch.device("cpu")
         self.shape = torch.Size(self._stored.shape)
 
@@ -52,7 +53,8 @@ class MappedRows:
         return self.shape[0]
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
-        taken = self._stored[rows if isinstance(rows, slice) else rows.cpu().numpy()]
+        at = rows if isinstance(rows, slice) else rows.cpu().numpy()
+        taken = self._stored[at if self._which is None else self._which[at]]
         if self._levels is not None:
             found = self._levels[taken]
         else:
@@ -63,6 +65,14 @@ class MappedRows:
         if self._pages is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._pages.madvise(mmap.MADV_DONTNEED)
         return torch.from_numpy(found).to(self.device)
+
+    def only(self, which: Tensor) -> MappedRows:
+        """Some of the rows, by their numbers."""
+        fewer = copy.copy(self)
+        chosen = which.cpu().numpy()
+        fewer._which = chosen if self._which is None else self._which[chosen]
+        fewer.shape = torch.Size((len(chosen), *self.shape[1:]))
+        return fewer
 
     def dim(self) -> int:
         """Of the whole array."""
@@ -86,6 +96,11 @@ class MappedRows:
 
 
 Rows = Tensor | MappedRows
+
+
+def only(x: Rows, which: Tensor) -> Rows:
+    """Some of the rows, by their numbers; those of a file stay there."""
+    return x.only(which) if isinstance(x, MappedRows) else x[which]
 
 
 def beyond(shape: Sequence[int], most: float | None = None) -> bool:

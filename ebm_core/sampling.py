@@ -19,17 +19,17 @@ from torch import Tensor
 from ebm_core.acceptance import energy_factor, scaled, tuned_epsilon
 from ebm_core.chains import draw_slots, start_states
 from ebm_core.checkpoint import digest
-from ebm_core.data import Dataset, Samples, positive_samples
+from ebm_core.data import Dataset, positive_samples
 from ebm_core.engine import arithmetic, module_gradient
 from ebm_core.errors import CheckpointError
 from ebm_core.evaluate import compared, noise_kind, short_run_samples
 from ebm_core.langevin import run_langevin
 from ebm_core.long_run import DECIDING, LongRun
-from ebm_core.memorization import Memorization, memorization
 from ebm_core.mixing import Array
 from ebm_core.randomness import Stream, generator
 from ebm_core.readings import Reader, reading_steps
 from ebm_core.result import RunResult
+from ebm_core.worth import Worth, worth
 
 STARTS = ("bank", "data", "noise")
 
@@ -235,12 +235,17 @@ class LongChains:
         traces = self._by_start(np.stack(self._readings, axis=-1), axis=1)
         return compared(self.reader, traces, self.reference, self.steps)
 
-    def memorization(self) -> Memorization | None:
-        """How far the states are from the training data; None where these have no end."""
-        if not isinstance(self.dataset, Samples) or len(self.dataset.x) < 2:
-            return None
-        rng = generator(self.wanted.seed, Stream.EVALUATION, _NOISED_NUMBER, self.device)
-        return memorization(self.x, self.dataset, self.result.config.data_epsilon, rng)
+    def worth(self) -> dict[str, Worth | None]:
+        """What the states from each start are worth beside the data; None for a law."""
+        config, dataset, found = self.result.config, self.dataset, {}
+        parts = torch.tensor_split(self.x, len(self.wanted.starts))
+        for start, x in zip(self.wanted.starts, parts, strict=True):
+            # the same data are compared with all of them
+            rng = generator(self.wanted.seed, Stream.EVALUATION, _NOISED_NUMBER, self.device)
+            found[start] = worth(
+                self._energy, x, dataset, config.epsilon, config.data_epsilon, rng
+            )
+        return found
 
     # -- to go on later --------------------------------------------------------------------------
 

@@ -105,7 +105,18 @@ class RingsData(Section):
         return (2,)
 
 
-class DigitsData(Section):
+class FiniteData(Section):
+    """A set of so many samples.
+
+    Attributes:
+        held_out: Share of the samples that learning does not see, drawn at random but always the
+            same ones: what the model thinks of them tells learning from copying.
+    """
+
+    held_out: float = Field(default=0, ge=0, le=0.5)
+
+
+class DigitsData(FiniteData):
     """The 1,797 handwritten 8x8 digits that scikit-learn carries, scaled to [-1, 1]."""
 
     name: Literal["digits"] = "digits"
@@ -116,7 +127,7 @@ class DigitsData(Section):
         return (1, self.size, self.size)
 
 
-class PatchesData(Section):
+class PatchesData(FiniteData):
     """Square patches of scikit-learn's two sample photographs, scaled to [-1, 1].
 
     Attributes:
@@ -153,7 +164,7 @@ def _place(value: str) -> str:
 Place = Annotated[str, AfterValidator(_place)]
 
 
-class ArrayData(Section):
+class ArrayData(FiniteData):
     """An array of shape (n, *shape) in an npy, npz or pt file; values are used as they are.
 
     Attributes:
@@ -170,7 +181,7 @@ class ArrayData(Section):
         return None  # known once the file is read
 
 
-class ImageFolderData(Section):
+class ImageFolderData(FiniteData):
     """Every image below a folder, resized and centre-cropped to a square, scaled to [-1, 1]."""
 
     name: Literal["image_folder"] = "image_folder"
@@ -183,7 +194,7 @@ class ImageFolderData(Section):
         return (self.channels, self.size, self.size)
 
 
-class HuggingFaceData(Section):
+class HuggingFaceData(FiniteData):
     """Images of a data set of Hugging Face, resized and centre-cropped, scaled to [-1, 1].
 
     Attributes:
@@ -191,6 +202,7 @@ class HuggingFaceData(Section):
             images.
         subset: Which, where the data set has several.
         split: Which, with a slice if wanted: ``train[:5000]``.
+        held_out_split: Which is held out, in place of a share of `split`: ``test``.
         column: That holds the images.
     """
 
@@ -198,6 +210,7 @@ class HuggingFaceData(Section):
     dataset: Place
     subset: str | None = None
     split: str = "train"
+    held_out_split: str | None = None
     column: str = "image"
     size: int = Field(default=32, ge=4, le=256)
     channels: Literal[1, 3] = 3
@@ -205,6 +218,13 @@ class HuggingFaceData(Section):
     @property
     def shape(self) -> tuple[int, ...] | None:
         return (self.channels, self.size, self.size)
+
+    @model_validator(mode="after")
+    def _held_out_once(self) -> HuggingFaceData:
+        if self.held_out and self.held_out_split is not None:
+            rule = "must not be given together with held_out, a share of `split`"
+            raise ConfigError([Problem("held_out_split", rule, self.held_out_split)])
+        return self
 
 
 def _few(value: Any) -> Any:

@@ -10,6 +10,7 @@ import math
 import time
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -23,8 +24,10 @@ from ebm_core.errors import CheckpointError
 from ebm_core.evaluate import (
     DensityDivergence,
     LongRun,
+    Worth,
     check,
     density_divergence,
+    samples_worth,
     short_run_samples,
 )
 from ebm_core.pack import Pack
@@ -186,17 +189,17 @@ class Job:
         began = time.perf_counter()
         unit, dataset = self.assignment.units[member], self.trainer.dataset
         result = self.trainer.result(member)
-        long_run, plane = evaluated(result, self.assignment, dataset)
+        found = evaluated(result, self.assignment, dataset)
         folder = self.folder / unit.folder
         # the device that was used, not how it was chosen: others draw other numbers
         device = str(self.trainer.device)
         configs = tuple(config.with_(device=device) for config in self.trainer.configs)
         pack = Pack(configs, member, self.threads, self.trainer.engine.path)
         write_artifacts(result, folder, dataset, pack)
-        write_long_run(long_run, folder)
+        write_long_run(found.long_run, folder)
         self.trainer.save(folder / "checkpoint" / "checkpoint.pt", member)
         more = {**unit.point, CONCLUSION_SECONDS: time.perf_counter() - began}
-        return row(result, long_run, plane, unit.trial, unit.seed, more)
+        return row(result, found.long_run, found.plane, unit.trial, unit.seed, more, found.worth)
 
 
 class Curve:
@@ -256,10 +259,22 @@ class Curve:
         }
 
 
-def evaluated(
-    result: RunResult, assignment: Assignment, dataset: Dataset
-) -> tuple[LongRun, DensityDivergence | None]:
-    """The long-run check of a training, and in the plane how far its density is off."""
+class Evaluation(NamedTuple):
+    """What is found out about a training once it is over.
+
+    Attributes:
+        long_run: Its check.
+        plane: In the plane how far its density is off.
+        worth: Of a finite set what the samples are worth beside the data.
+    """
+
+    long_run: LongRun
+    plane: DensityDivergence | None
+    worth: Worth | None
+
+
+def evaluated(result: RunResult, assignment: Assignment, dataset: Dataset) -> Evaluation:
+    """All that is to be found out about one training."""
     config = result.config
     # what was stopped early was given up on
     stopped = assignment.stop_at is not None and len(result.d) == assignment.stop_at
@@ -271,11 +286,12 @@ def evaluated(
         config.seed,
         0 if stopped else assignment.adjusted_steps,
     )
+    worth = samples_worth(result, dataset, config.seed)
     lost = result.assessment.verdict in ("diverged", "collapsed")
     if lost or not is_plane_law(dataset):
-        return long_run, None
+        return Evaluation(long_run, None, worth)
     samples = short_run_samples(result, PLANE_SAMPLES, dataset, config.seed)
     plane = density_divergence(
         result.energy, dataset, config.epsilon, config.data_epsilon, short_run=samples
     )
-    return long_run, plane
+    return Evaluation(long_run, plane, worth)

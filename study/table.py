@@ -104,6 +104,22 @@ PLANE_COLUMNS = (
     "tv_short_run_floor",
 )
 
+# Offered by finite data sets: what short-run samples are worth beside the data. Ratios are 1, and
+# differences 0, where samples are as the noised data are.
+WORTH_COLUMNS = (
+    "nearest_ratio",
+    "close_share",
+    "sharpness",
+)
+
+# The same where some of the data are held out, see `data.held_out`.
+HELD_OUT_COLUMNS = (
+    "held_out_over_training",
+    "held_out_over_training_error",
+    "held_out_over_samples",
+    "held_out_over_samples_error",
+)
+
 # Why a training broke off, which evidence is missing, or how long chains were lost where their
 # departure is not a number; the last column.
 CAUSE = "cause"
@@ -116,6 +132,8 @@ NUMERIC_COLUMNS = (
     *EVIDENCE_COLUMNS,
     *(name for name in CHECK_COLUMNS if name not in TEXT_COLUMNS),
     *PLANE_COLUMNS,
+    *WORTH_COLUMNS,
+    *HELD_OUT_COLUMNS,
 )
 NUMERIC_NAMES = (*NUMERIC_COLUMNS, DIVERGED)
 
@@ -138,6 +156,7 @@ def row(
     trial: int,
     seed: int,
     point: Mapping[str, Cell] | None = None,
+    worth: Any | None = None,
 ) -> Row:
     """The row of one training; what is missing or not finite is None.
 
@@ -148,6 +167,7 @@ def row(
         trial: Number of the configuration.
         seed: Which of its repeats, from 0.
         point: What was searched; parameters without a column of their own get one.
+        worth: Of its samples, as `ebm_core.worth.Worth`; None where nothing is known of it.
     """
     assessment = result.assessment
     swing = assessment.oscillation
@@ -170,6 +190,7 @@ def row(
         "seconds": result.seconds,
     }
     offered = {**_further_evidence(assessment), **_checked(long_run), **_plane(plane)}
+    offered |= _worth(worth)
     causes = [result.cause or "; ".join(assessment.missing), _lost(long_run)]
     return _complete(found, {**offered, **(point or {})}, "; ".join(filter(None, causes)))
 
@@ -201,7 +222,13 @@ def frame(rows: Iterable[Mapping[str, Cell]]) -> pd.DataFrame:
 
     rows = list(rows)
     extra = [name for name in dict.fromkeys(n for r in rows for n in r) if name not in COLUMNS]
-    further = (*EVIDENCE_COLUMNS, *CHECK_COLUMNS, *PLANE_COLUMNS)
+    further = (
+        *EVIDENCE_COLUMNS,
+        *CHECK_COLUMNS,
+        *PLANE_COLUMNS,
+        *WORTH_COLUMNS,
+        *HELD_OUT_COLUMNS,
+    )
     offered = [name for name in further if name in extra]
     own = [name for name in extra if name not in (*further, CAUSE)]
     names = [*COLUMNS, *offered, *own, CAUSE]
@@ -261,6 +288,24 @@ def _plane(plane: Any | None) -> dict[str, Any]:
         found[f"{name}_short_run"] = getattr(samples, name, None)
         found[f"{name}_short_run_floor"] = getattr(samples, f"{name}_floor", None)
     return found
+
+
+def _worth(worth: Any | None) -> dict[str, Any]:
+    if worth is None:
+        return {}
+    copied, grain, unseen = worth.memorization, worth.sharpness, worth.held_out
+    ratio = copied.median / copied.other if copied.other > 0 else None
+    found = (ratio, copied.close, None if grain is None else grain.ratio)
+    offered = dict(zip(WORTH_COLUMNS, found, strict=True))
+    if unseen is not None:
+        held_out = (
+            unseen.over_seen,
+            unseen.over_seen_error,
+            unseen.over_samples,
+            unseen.over_samples_error,
+        )
+        offered |= dict(zip(HELD_OUT_COLUMNS, held_out, strict=True))
+    return offered
 
 
 def _lost(long_run: Any | None) -> str:

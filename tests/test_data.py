@@ -513,6 +513,65 @@ def test_a_folder_without_images_is_named(tmp_path: Path, folder: str) -> None:
         load_data(ImageFolderData(path=str(tmp_path / folder), size=8))
 
 
+# -- held-out data -------------------------------------------------------------------------------
+
+
+def split(n: int = 500, share: float = 0.2) -> tuple[Samples, Tensor, Tensor]:
+    whole = Samples(torch.arange(n)[:, None])
+    parts = whole.split(share)
+    assert parts.held_out is not None
+    assert isinstance(parts.x, Tensor)
+    assert isinstance(parts.held_out, Tensor)
+    return parts, parts.x[:, 0], parts.held_out[:, 0]
+
+
+def test_a_share_is_held_out_at_random_and_always_the_same() -> None:
+    _, seen, unseen = split()
+    assert (len(seen), len(unseen)) == (400, 100)
+    assert torch.equal(torch.cat([seen, unseen]).sort().values, torch.arange(500.0))
+    # sets are often sorted by what is on their images
+    for values in (seen, unseen):
+        assert float(values.mean()) == pytest.approx(250, abs=60)
+        assert torch.equal(values, values.sort().values)
+    torch.manual_seed(5)
+    assert torch.equal(split()[2], unseen)
+
+
+def test_what_is_held_out_is_never_drawn() -> None:
+    data, seen, _ = split()
+    drawn = data.draw(20_000, seeded(0))[:, 0]
+    assert torch.equal(drawn.unique(), seen)
+
+
+def test_a_configuration_holds_out_a_share_of_its_data() -> None:
+    data = load_data(DigitsData(held_out=0.1))
+    assert isinstance(data, Samples)
+    assert data.held_out is not None
+    assert (len(data.x), len(data.held_out)) == (1_617, 180)
+    whole = load_data(DigitsData())
+    assert isinstance(whole, Samples)
+    assert whole.held_out is None
+    apart = torch.cdist(data.held_out[:].flatten(1), whole.x[:].flatten(1)).min(1).values
+    assert (apart == 0).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_a_share_that_holds_nothing_is_refused(n: int) -> None:
+    with pytest.raises(DataError, match=rf"data.held_out: 0.2 of {n} samples is under two"):
+        split(n)
+
+
+def test_those_held_out_must_be_like_the_others() -> None:
+    data = torch.zeros(5, 1, 4, 4)
+    for held_out, why in (
+        (torch.zeros(5, 1, 4, 5), r"shape \(1, 4, 4\), but those held out \(1, 4, 5\)"),
+        (torch.zeros(1, 1, 4, 4), "one sample that is held out"),
+        (torch.full((5, 1, 4, 4), math.nan), "must be finite"),
+    ):
+        with pytest.raises(DataError, match=why):
+            Samples(data, held_out)
+
+
 def test_a_configuration_leads_to_its_data() -> None:
     config = make_config(
         {

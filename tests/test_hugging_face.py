@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
 from ebm_core.data import load_data
 from ebm_core.errors import DataError
@@ -81,6 +82,19 @@ def test_several_splits_follow_each_other(tmp_path: Path) -> None:
     (rest / "a.parquet").rename(folder / "test.parquet")
     parts = [load_data(config(folder, split=split)).x for split in ("train", "test")]
     assert torch.equal(load_data(config(folder, split="train+test")).x, torch.cat(parts))
+
+
+def test_a_split_of_its_own_is_held_out(tmp_path: Path) -> None:
+    folder = parquet(tmp_path / "set", images()[:2])
+    (folder / "a.parquet").rename(folder / "train.parquet")
+    rest = parquet(tmp_path / "rest", images()[2:])
+    (rest / "a.parquet").rename(folder / "test.parquet")
+    data = load_data(config(folder, held_out_split="test"))
+    assert torch.equal(data.x, load_data(config(folder)).x)
+    assert data.held_out is not None
+    assert torch.equal(data.held_out, load_data(config(folder, split="test")).x)
+    with pytest.raises(ValidationError, match="held_out_split: must not be given together with"):
+        config(folder, held_out_split="test", held_out=0.1)
 
 
 def test_an_image_folder_of_the_builder(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_one_chain_that_leaves_the_finite_departs(start: str, value: float) -> N
     lost[:, 5, 30:] = value
     found = outcome(**{start: lost})
     assert (found.outcome, found.departure) == ("departs", math.inf)
-    assert found.reason == f"chains from {start} leave the finite within 1000 steps"
+    assert found.reason == f"chains from {start} leave the finite within 1,000 steps"
     assert found.blind_spots == ""
 
 

@@ -158,6 +158,29 @@ def test_a_training_on_either_is_the_same(tmp_path: Path, small: Callable[[], No
         assert found[0].fingerprint == other.fingerprint
 
 
+def test_those_held_out_are_the_same_in_a_file_and_stay_there(
+    tmp_path: Path, small: Callable[[], None]
+) -> None:
+    config = make_config(
+        {"data": {**array_file(tmp_path), "held_out": 0.2}, "network": "mlp", "epsilon": 0.1}
+    ).data
+    held = load_data(config)
+    assert isinstance(held, Samples)
+    small()
+    left = load_data(config)
+    assert isinstance(left, Samples)
+    for there, here in ((left.x, held.x), (left.held_out, held.held_out)):
+        assert isinstance(there, MappedRows)
+        assert here is not None
+        assert there.shape == here.shape
+        assert torch.equal(there[:], here)
+        assert torch.equal(there[3:7], here[3:7])
+        few = torch.tensor([5, 0, 5])
+        assert torch.equal(there[few], here[few])
+        assert torch.equal(there.only(few)[1:], here[few][1:])
+        assert torch.equal(there.only(few)[torch.tensor([2])], here[few][2:])
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
 def test_what_is_not_finite_is_refused_in_a_file_as_well(
     tmp_path: Path, value: float, small: Callable[[], None]

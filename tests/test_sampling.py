@@ -227,7 +227,7 @@ def test_a_folder_gets_everything_and_says_the_verdict(
     assert "16 chains from data: 60 unadjusted steps at ε = 0.08" in said
     assert "16 chains from noise" in said
     assert "  long run     " in said
-    assert {path.name for path in out.iterdir()} == FILES
+    assert {path.name for path in out.iterdir()} == FILES | {"worth.yaml"}
     found = states(out)
     assert found["x"].shape == (32, 1, 8, 8)
     assert found["start"].tolist() == ["data"] * 16 + ["noise"] * 16
@@ -238,6 +238,42 @@ def test_a_folder_gets_everything_and_says_the_verdict(
     assert "finished before" in repeated
     assert said.splitlines()[:-1] == repeated.splitlines()[1:-1]
     np.testing.assert_array_equal(states(out)["x"], found["x"])
+
+
+def test_each_start_is_told_what_its_chains_are_worth(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "long"
+    assert sample(digits, out, "--start", "data", "noise", "--steps", 20) == 0
+    said = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert said.count("nearest") == said.count("grain") == 2
+    assert "held" not in said
+    worth, found = read_document(out / "worth.yaml"), states(out)
+    assert list(worth) == ["data", "noise"]
+    for start, each in worth.items():
+        own = np.sort(found["nearest"][found["start"] == start])
+        assert own[7] == pytest.approx(each["memorization"]["median"])  # the lower of two
+        assert each["held_out"] is None
+    # uniform noise that 20 steps have not undone
+    ratio = worth["noise"]["memorization"]["median"] / worth["data"]["memorization"]["median"]
+    assert ratio > 2
+    assert worth["noise"]["sharpness"]["samples"] > 2 * worth["data"]["sharpness"]["samples"]
+
+
+def test_data_that_are_held_out_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = {"name": "digits", "held_out": 0.2}
+    config = preset("digits", data=held, updates=20, window=20, anneal_updates=0, device="cpu")
+    trainer = Trainer([config])
+    trainer.run(config.updates)
+    trainer.save(tmp_path / "checkpoint.pt")
+    assert sample(tmp_path, tmp_path / "long", "--start", "data", "--steps", 20) == 0
+    assert "  held out     U " in capsys.readouterr().out
+    told = read_document(tmp_path / "long" / "worth.yaml")["data"]["held_out"]
+    # what was hardly learned is not known by heart
+    assert abs(told["over_seen"]) < 4 * told["over_seen_error"]
+    assert told["over_seen_error"] < 0.1
 
 
 def test_killed_chains_come_to_the_same_states(digits: Path, tmp_path: Path) -> None:

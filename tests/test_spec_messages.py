@@ -491,6 +491,27 @@ MESSAGES: list[tuple[dict[str, str], list[str]]] = [
         ["metric: needs data of known density (gmm or rings), got 'kl'"],
     ),
     (
+        {
+            "metric": "{name: sharpness, goal: maximize}",
+            "constraints": "['held_out_over_training <= 1']",
+            "base.data": "gmm",
+            "base.network": "toy",
+        },
+        [
+            "metric: needs a finite data set, not gmm or rings, got 'sharpness'",
+            "constraints.0: needs a finite data set, not gmm or rings, got"
+            " 'held_out_over_training'",
+        ],
+    ),
+    (
+        {"metric": "{name: held_out_over_samples, goal: minimize}"},
+        ["metric: needs base.data.held_out over 0, got 'held_out_over_samples'"],
+    ),
+    (
+        {"base.data.held_out": "0.6"},
+        ["base.data.held_out: must be less than or equal to 0.5, got 0.6"],
+    ),
+    (
         {"constraints": "['long_run_departure <= 1']", "long_run.steps": "0"},
         ["constraints.0: needs long_run.steps over 0, got 'long_run_departure'"],
     ),

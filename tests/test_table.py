@@ -89,6 +89,8 @@ def test_the_columns_are_those_promised() -> None:
         *table.EVIDENCE_COLUMNS,
         *set(table.CHECK_COLUMNS) - set(table.TEXT_COLUMNS),
         *table.PLANE_COLUMNS,
+        *table.WORTH_COLUMNS,
+        *table.HELD_OUT_COLUMNS,
         "diverged",
     }
 

@@ -16,7 +16,14 @@ from ebm_core.errors import CheckpointError, ConfigError
 from study.assignment import Assignment, Unit
 from study.launch import _ENVIRONMENT
 from study.schema.base import expand
-from study.table import CHECK_COLUMNS, NUMERIC_COLUMNS, PLANE_COLUMNS, TEXT_COLUMNS
+from study.table import (
+    CHECK_COLUMNS,
+    HELD_OUT_COLUMNS,
+    NUMERIC_COLUMNS,
+    PLANE_COLUMNS,
+    TEXT_COLUMNS,
+    WORTH_COLUMNS,
+)
 from study.trainable import EBMTrainable
 
 REPOSITORY = Path(__file__).parents[1]
@@ -31,7 +38,8 @@ TINY: dict[str, Any] = {
     "report_interval": 50,
 }
 OF_A_STUDY = {"trial", "mlflow_run_id", "long_run", "long_run_departure"}
-NUMBERS = set(NUMERIC_COLUMNS) - {*OF_A_STUDY, *CHECK_COLUMNS, *PLANE_COLUMNS}
+OF_THE_DATA = {*PLANE_COLUMNS, *WORTH_COLUMNS, *HELD_OUT_COLUMNS}
+NUMBERS = set(NUMERIC_COLUMNS) - {*OF_A_STUDY, *CHECK_COLUMNS, *OF_THE_DATA}
 WORDS = (set(TEXT_COLUMNS) | {"cause"}) - {*OF_A_STUDY, *CHECK_COLUMNS}
 
 

@@ -12,17 +12,20 @@ from typing import Any
 import numpy as np
 
 from ebm_core import checkpoint, plots
-from ebm_core.artifacts import write_long_run
+from ebm_core.artifacts import write_long_run, write_worth
 from ebm_core.commands.interruption import interruption
 from ebm_core.commands.progress import Progress
 from ebm_core.commands.train import CHECKPOINT, INTERRUPTED, make_folder
-from ebm_core.commands.wording import long_run_line
+from ebm_core.commands.wording import long_run_line, worth_lines
 from ebm_core.errors import ConfigError, Problem
 from ebm_core.files import replacing
 from ebm_core.long_run import LongRun
 from ebm_core.mixing import Array
 from ebm_core.sampling import LongChains, Wanted
 from ebm_core.trainer import Trainer
+from ebm_core.worth import Worth
+
+Worths = dict[str, Worth | None]
 
 PROGRESS = "progress.pt"
 CHAINS = "chains.npz"
@@ -55,11 +58,14 @@ def run(options: Namespace, say: Callable[[str], None]) -> int:
         say(kept)
         return INTERRUPTED
     long_run = chains.long_run()
-    for line in _found(chains, long_run):
+    worth = chains.worth()
+    for line in _found(chains, long_run, worth):
         say(line)
-    say(_novelty(chains))
     if out is not None:
-        _write(chains, long_run, out, folder)
+        _write_states(chains, worth, folder / CHAINS if folder else out)
+    if folder is not None:
+        _write_folder(chains, long_run, worth, folder)
+    if out is not None:
         say(f"  written to   {out}")
     return 0
 
@@ -111,7 +117,7 @@ def _state(chains: LongChains) -> str:
     return "U " + ", ".join(f"{value:.4g} from {start}" for start, value in latest.items())
 
 
-def _found(chains: LongChains, long_run: LongRun) -> list[str]:
+def _found(chains: LongChains, long_run: LongRun, worth: Worths) -> list[str]:
     wanted, lines = chains.wanted, []
     kind = "Metropolis-adjusted" if wanted.adjusted else "unadjusted"
     at = f"ε = {chains.epsilon:.4g}"
@@ -126,19 +132,9 @@ def _found(chains: LongChains, long_run: LongRun) -> list[str]:
             f"  r            {float(_magnitude(chains)[start].mean()):.4g}",
             f"  accepted     {float(chains.acceptance()[start].mean()):.1%} of moves",
         ]
+        found = worth[start]
+        lines += worth_lines(found) if found is not None else []
     return [*lines, long_run_line(long_run)]
-
-
-def _novelty(chains: LongChains) -> str:
-    """How far the chains are from the training data, in all coordinates together."""
-    found = chains.memorization()
-    if found is None:
-        return "  nearest      not asked: the data are not a finite set"
-    return (
-        f"  nearest      {found.median:.3g} to a training sample in the median (noised data: "
-        f"{found.own:.3g} to their own, {found.other:.3g} to the nearest other); "
-        f"{found.close:.0%} closer than 5 % of the latter"
-    )
 
 
 def _magnitude(chains: LongChains) -> dict[str, Array]:
@@ -151,8 +147,7 @@ def _spread(energies: Array) -> str:
     return f"{float(energies.mean()):.4g} ± {float(energies.std()):.2g}"
 
 
-def _write(chains: LongChains, long_run: LongRun, out: Path, folder: Path | None) -> None:
-    """The states alone into a file, or everything into a folder."""
+def _write_states(chains: LongChains, worth: Worths, path: Path) -> None:
     ends = {start: each[:, -1] for start, each in chains.energies().items()}
     by_start = {"energy_nats": ends, "acceptance": chains.acceptance(), "r": _magnitude(chains)}
     content: dict[str, Any] = {
@@ -160,16 +155,23 @@ def _write(chains: LongChains, long_run: LongRun, out: Path, folder: Path | None
         **{name: np.concatenate(list(values.values())) for name, values in by_start.items()},
         "start": np.repeat(chains.wanted.starts, chains.wanted.chains),
     }
-    _write_arrays(folder / CHAINS if folder else out, content)
-    if folder is None:
-        return
+    nearest = [each.memorization.distances.numpy() for each in worth.values() if each is not None]
+    if nearest:
+        content["nearest"] = np.concatenate(nearest)
+    _write_arrays(path, content)
+
+
+def _write_folder(chains: LongChains, long_run: LongRun, worth: Worths, folder: Path) -> None:
+    """All but the states."""
     curves: dict[str, Any] = {"steps": np.array(chains.read_at)}
     curves |= {f"energy_nats_{start}": each for start, each in chains.energies().items()}
     curves |= {f"r_{start}": each for start, each in chains.magnitudes().items()}
     _write_arrays(folder / CURVES, curves)
     write_long_run(long_run, folder)
+    if any(each is not None for each in worth.values()):
+        write_worth(worth, folder)
     title = f"{chains.steps:,} steps: {long_run.outcome.replace('_', ' ')}: {long_run.reason}"
-    plots.chain_curves(chains, title).savefig(folder / "curves.png")
+    plots.chain_curves(chains, worth, title).savefig(folder / "curves.png")
     shape = tuple(chains.x.shape[1:])
     if plots.is_image(shape) or shape == (2,):
         plots.states_over_time(chains, title).savefig(folder / "states.png")

@@ -17,11 +17,11 @@ from ebm_core.checkpoint import CheckpointWarning
 from ebm_core.commands.interruption import interruption
 from ebm_core.commands.progress import Progress
 from ebm_core.commands.settings import Source, source_of
-from ebm_core.commands.wording import density_line, long_run_line, verdict_lines
+from ebm_core.commands.wording import density_line, long_run_line, verdict_lines, worth_lines
 from ebm_core.data import is_plane_law
 from ebm_core.engine import REFERENCE
 from ebm_core.errors import ConfigError, EnergyError, Problem
-from ebm_core.evaluate import check, density_divergence
+from ebm_core.evaluate import check, density_divergence, samples_worth
 from ebm_core.pack import Pack
 from ebm_core.result import RunResult
 from ebm_core.trainer import STATE_KEYS, Trainer
@@ -211,4 +211,5 @@ def _findings(result: RunResult, trainer: Trainer) -> list[str]:
                 density_divergence(result.energy, law, config.epsilon, config.data_epsilon)
             )
         )
-    return lines
+    worth = samples_worth(result, trainer.dataset, config.seed)
+    return lines + (worth_lines(worth) if worth is not None else [])

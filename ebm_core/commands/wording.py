@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ebm_core.config import Band
-from ebm_core.evaluate import DensityDivergence, LongRun
+from ebm_core.evaluate import DensityDivergence, LongRun, Worth
 from ebm_core.verdict import PAPER_BAND, Assessment
 
 
@@ -77,6 +77,29 @@ def density_line(divergence: DensityDivergence) -> str:
     """Fit of the density in the plane, beside what unadjusted chains leave at best."""
     floor = f" (floor {divergence.kl_floor:.3g})" if math.isfinite(divergence.kl_floor) else ""
     return _line("density", f"KL {divergence.kl:.3g} nats{floor}, TV {divergence.tv:.3g}")
+
+
+def worth_lines(worth: Worth) -> list[str]:
+    """How far samples are from the data, how sharp, and how likely data are that were held out."""
+    copied, grain, unseen = worth.memorization, worth.sharpness, worth.held_out
+    lines = [
+        _line(
+            "nearest",
+            f"{copied.median:.3g} to a training sample in the median (noised data: "
+            f"{copied.own:.3g} to their own, {copied.other:.3g} to the nearest other); "
+            f"{copied.close:.0%} closer than 5 % of the latter",
+        )
+    ]
+    if grain is not None:
+        text = f"{grain.samples:.3g} along the finest directions, in noised data {grain.data:.3g}"
+        lines.append(_line("grain", f"{text}: sharpness {grain.ratio:.2f}"))
+    if unseen is not None:
+        over = (
+            f"{unseen.over_seen:+.2f} ± {unseen.over_seen_error:.2f} sd over training data, "
+            f"{unseen.over_samples:+.2f} ± {unseen.over_samples_error:.2f} over samples"
+        )
+        lines.append(_line("held out", f"U {unseen.unseen:.4g} nats: {over}"))
+    return lines
 
 
 def _line(name: str, text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,17 +18,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ebm_core.sampling import LongChains
+    from ebm_core.worth import Worth
 
 _COLOURS = {"bank": BLUE, "data": GREEN, "noise": RED}
 
 
-def chain_curves(chains: LongChains, title: str) -> Figure:
+def chain_curves(chains: LongChains, worth: Mapping[str, Worth | None], title: str) -> Figure:
     """Energy and gradient magnitude along the chains: mean and middle 80 % from each start.
 
-    Where the long run is judged, a grey band shows the same of the short-run samples.
+    Where the long run is judged, a grey band shows the same of the short-run samples; a line the
+    mean energy of data that learning has not seen, where some are held out.
 
     Args:
         chains: With at least one portion made.
+        worth: What they came to be worth, from each start.
         title: What was found, for the head.
     """
     with new_figure(height=4.6) as figure:
@@ -38,6 +42,11 @@ def chain_curves(chains: LongChains, title: str) -> Figure:
         if chains.judged:
             low, high = np.nanquantile(chains.reference[0], (0.1, 0.9))
             left.axhspan(low, high, color=GREY, alpha=0.25, lw=0, label="short-run samples")
+        for found in worth.values():
+            if found is not None and found.held_out is not None:
+                unseen = found.held_out.unseen
+                left.axhline(unseen, color="black", linestyle="--", lw=1, label="held-out data")
+                break  # the same data beside the chains from all starts
         pairs = ((left, steps, chains.energies()), (right, middles, chains.magnitudes()))
         for ax, at, by_start in pairs:
             for start, values in by_start.items():

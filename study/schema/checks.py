@@ -19,7 +19,7 @@ from study.schema.base import SEARCHABLE, WHOLE, values_at
 from study.schema.distributions import Choice, Range
 from study.schema.sections import Constraint, LongRunSpec, Metric, Resources
 from study.space import Parameters, Point
-from study.table import CHECK_COLUMNS, PLANE_COLUMNS
+from study.table import CHECK_COLUMNS, HELD_OUT_COLUMNS, PLANE_COLUMNS, WORTH_COLUMNS
 
 _LARGEST_GRID = 100_000
 # Of all choices together: each is tried with the other parameters at their ends.
@@ -198,10 +198,20 @@ def metric_problems(
     for key, name in named:
         if name in PLANE_COLUMNS and kind not in ("gmm", "rings", None):
             yield Problem(key, "needs data of known density (gmm or rings)", name)
+        if name in (*WORTH_COLUMNS, *HELD_OUT_COLUMNS) and kind in ("gmm", "rings"):
+            yield Problem(key, "needs a finite data set, not gmm or rings", name)
+        elif name in HELD_OUT_COLUMNS and kind is not None and not _holds_out(data):
+            yield Problem(key, "needs base.data.held_out over 0", name)
         if name in ("long_run_departure", *CHECK_COLUMNS) and long_run.steps == 0:
             yield Problem(key, "needs long_run.steps over 0", name)
         elif name.startswith("discretization") and long_run.adjusted_steps == 0:
             yield Problem(key, "needs long_run.adjusted_steps over 0", name)
+
+
+def _holds_out(data: Any) -> bool:
+    """Whether a data section keeps samples from learning."""
+    given = data if isinstance(data, Mapping) else {}
+    return bool(given.get("held_out") or given.get("held_out_split"))
 
 
 def _own_problems(base: Mapping[str, Any]) -> list[Problem]:
