@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,12 @@ class OpenStudy:
         return None if self.courier is None else self.courier.trouble
 
 
-def open_study(spec: StudySpec, held: ExitStack, training: ExitStack) -> OpenStudy:
+def open_study(
+    spec: StudySpec,
+    held: ExitStack,
+    training: ExitStack,
+    plan: Callable[[Room | None], object] = lambda _: None,
+) -> OpenStudy:
     """Opens a study, or begins it; one that cannot be run leaves no trace of itself.
 
     Where a study is begun, MLflow must answer: an address may be mistyped. Where it goes on, it
@@ -65,9 +71,10 @@ def open_study(spec: StudySpec, held: ExitStack, training: ExitStack) -> OpenStu
         spec: The study.
         held: What is held until the study is closed.
         training: What is held until its trainings have ended: the cluster.
+        plan: Called before a new study is begun, with what the cluster has room for: may refuse.
 
     Raises:
-        ConfigError: If data, network, folder or cluster do not do.
+        ConfigError: If data, network, folder, cluster or memory do not do.
         LedgerError: If another study is stored there.
         LockedError: If another process runs it.
         TrackingError: If MLflow does not answer.
@@ -76,7 +83,7 @@ def open_study(spec: StudySpec, held: ExitStack, training: ExitStack) -> OpenStu
     experiment = spec.tracking.experiment or spec.name
     tracker = Tracker(spec.tracking.uri, experiment, spec.name, folder)
     lock = held.enter_context(ExitStack())
-    ledger, room = _open_ledger(spec, folder, tracker, lock, training)
+    ledger, room = _open_ledger(spec, folder, tracker, lock, training, plan)
     outbox = Outbox(folder)
     told, courier = ledger.study.user_attrs.get(CONCLUDED), None
     # one that was cut off just before its end has something to tell yet
@@ -97,7 +104,12 @@ def open_study(spec: StudySpec, held: ExitStack, training: ExitStack) -> OpenStu
 
 
 def _open_ledger(
-    spec: StudySpec, folder: Path, tracker: Tracker, lock: ExitStack, training: ExitStack
+    spec: StudySpec,
+    folder: Path,
+    tracker: Tracker,
+    lock: ExitStack,
+    training: ExitStack,
+    plan: Callable[[Room | None], object],
 ) -> tuple[Ledger, Room | None]:
     """The ledger, made last, and the room of the cluster that its trainings need."""
     if (folder / ledgers.FILE).exists():
@@ -109,6 +121,7 @@ def _open_ledger(
         return ledger, room
     data = rehearse(spec)
     room = training.enter_context(joined(spec))
+    plan(room)
     connect(tracker.uri, artifact_root(tracker.uri, folder))
     lock.enter_context(hold(folder))
     ledger = _read_ledger(spec, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -107,7 +108,7 @@ class Probes:
             process.wait()
             self._errors[index].seek(0)
             said = self._errors[index].read().strip().splitlines()
-            raise ProbeError(said[-1] if said else f"ended with {process.returncode}")
+            raise ProbeError(said[-1] if said else _ended(process.returncode))
         found: dict[str, float] = json.loads(line)
         return found
 
@@ -138,6 +139,12 @@ class Probes:
             return gpus[index // int(1 / self._gpus) % len(gpus)]
         wanted = int(self._gpus)
         return ",".join(gpus[index * wanted : (index + 1) * wanted])
+
+
+def _ended(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "it was killed, as a system does that runs out of memory"
+    return f"ended with {code}"
 
 
 def combined(replies: Sequence[dict[str, float]]) -> dict[str, float] | None:

@@ -106,10 +106,6 @@ class Progress:
             self._live.stop()
             self._live = None
 
-    def measuring(self) -> None:
-        """Says why nothing is seen to happen yet."""
-        self._say(Text(f"{self._spec.name}: measuring how fast packs are trained here ..."))
-
     def announce(self, plan: Plan, seconds: float | None = None) -> None:
         """Says what is about to happen.
 

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from ebm_core.document import dump_yaml
 from ebm_core.errors import ConfigError, Problem
+from ebm_core.standard_output import outlive_reader
 from study.spec import StudySpec, load_study, warnings
 
 if TYPE_CHECKING:
     from study.ledger import Ledger
     from study.opening import OpenStudy
-    from study.plan import Plan, Room
-    from study.progress import Progress
+    from study.planning import Planner
     from study.searcher import Listener
     from study.stopping import Stopping
 
@@ -111,6 +111,7 @@ def dry_run(spec: StudySpec, wanted_workers: int | None) -> int:
     """Prints the resolved study, what it will cost, and what may surprise; writes nothing."""
     from study.estimate import narrow_directions, narrowest, prepare, rehearse
     from study.plan import Wanted
+    from study.planning import unknown
     from study.probes import ProbeError
     from study.progress import described, duration
 
@@ -120,7 +121,7 @@ def dry_run(spec: StudySpec, wanted_workers: int | None) -> int:
     try:
         plan, cost = prepare(spec, wanted, trainings)
     except ProbeError as error:
-        print(f"{described(wanted.plan(trainings), trainings)}; {_unknown(error)}")
+        print(f"{described(wanted.plan(trainings), trainings)}; {unknown(error)}")
     else:
         check = (
             f" and {duration(cost.check_seconds)} for its long run" if spec.long_run.steps else ""
@@ -133,10 +134,6 @@ def dry_run(spec: StudySpec, wanted_workers: int | None) -> int:
     for warning in [*warnings(spec), *narrow_directions(spec, narrowest(spec))]:
         print(f"warning: {warning}")
     return FINISHED
-
-
-def _unknown(error: Exception) -> str:
-    return f"how long it takes is not known, since a trial of it failed: {error}"
 
 
 def run(spec: StudySpec, given: argparse.Namespace) -> int:
@@ -173,16 +170,18 @@ def run(spec: StudySpec, given: argparse.Namespace) -> int:
 def _run(spec: StudySpec, given: argparse.Namespace, held: ExitStack) -> int:
     from study.ending import conclude
     from study.opening import open_study
+    from study.planning import Planner
     from study.stopping import Stopping
 
     stopping = Stopping()
     # a cluster is left before the study is concluded, which may take a while
     with ExitStack() as training:
-        opened = open_study(spec, held, training)
+        planner = Planner(spec, given.workers, not given.no_progress, _note)
+        opened = open_study(spec, held, training, planner.before)
         if opened.ledger.complete:
             _say_finished(spec, opened.ledger)
         else:
-            _train(opened, given, stopping)
+            _train(opened, planner, given, stopping)
     if stopping.error is not None:
         raise stopping.error
     failed = conclude(opened, patient=not stopping.asked)
@@ -195,48 +194,26 @@ def _run(spec: StudySpec, given: argparse.Namespace, held: ExitStack) -> int:
     return FAILED if failed else FINISHED
 
 
-def _train(opened: OpenStudy, given: argparse.Namespace, stopping: Stopping) -> None:
+def _note(line: str) -> None:
+    """Says something that is no result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _train(
+    opened: OpenStudy, planner: Planner, given: argparse.Namespace, stopping: Stopping
+) -> None:
     from study.launch import run_trainings
     from study.progress import Progress
 
     spec, ledger = opened.spec, opened.ledger
+    plan, seconds = planner.plan(ledger, opened.room)
     with Progress(ledger, not given.no_progress, trouble=opened.trouble) as progress:
-        plan = _planned(spec, ledger, progress, given, opened.room)
+        progress.announce(plan, seconds)
         if not given.no_progress:
             for warning in warnings(spec):
                 print(f"warning: {warning}", file=sys.stderr)
         listeners: list[Listener] = [opened.recorder, progress]
         run_trainings(spec, ledger, opened.folder, plan, listeners, stopping)
-
-
-def _planned(
-    spec: StudySpec,
-    ledger: Ledger,
-    progress: Progress,
-    given: argparse.Namespace,
-    room: Room | None,
-) -> Plan:
-    """How the rest of a study runs; says so, and how long it will take."""
-    from study import plan as plans
-    from study.estimate import prepare
-    from study.probes import ProbeError
-
-    asked = plans.Wanted(spec.resources, given.workers, room)
-    left = ledger.trainings - ledger.recorded
-    begun_with = plans.kept(ledger.study.user_attrs, asked, left)
-    wanted = asked.settled(begun_with) if begun_with else asked
-    plan, seconds = wanted.plan(left), None
-    # the time is for those who look on; what is to be chosen is needed by all
-    if not (wanted.fixed and given.no_progress):
-        try:
-            plan, cost = prepare(spec, wanted, left, progress.measuring)
-            seconds = cost.study_seconds
-            if not asked.fixed:
-                ledger.study.set_user_attr(plans.KEY, plans.keep(plan, asked))
-        except ProbeError as error:
-            print(f"warning: {_unknown(error)}", file=sys.stderr)
-    progress.announce(plan, seconds)
-    return plan
 
 
 def _say_finished(spec: StudySpec, ledger: Ledger) -> None:
@@ -264,4 +241,5 @@ def _again(given: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
+    outlive_reader()
     sys.exit(main())

@@ -158,11 +158,8 @@ def test_it_says_what_is_about_to_happen(
     ledger: Ledger, plan: Plan, seconds: float | None, words: str
 ) -> None:
     live, console = shown(ledger)
-    live.measuring()
     live.announce(plan, seconds)
-    wait, said = text_of(console).splitlines()
-    assert wait == "tiny: measuring how fast packs are trained here ..."
-    assert said == f"tiny: {words}"
+    assert text_of(console) == f"tiny: {words}\n"
 
 
 # -- plain lines ---------------------------------------------------------------------------------
@@ -267,7 +264,6 @@ def test_it_can_be_silenced(ledger: Ledger, clock: Clock, terminal: bool) -> Non
     console = Console(file=io.StringIO(), force_terminal=terminal)
     with Progress(ledger, enabled=False, console=console) as live:
         live.announce(Plan(2, 1, 1))
-        live.measuring()
         (unit,) = ledger.next_pack(1)
         live.started([unit])
         clock.now += 100

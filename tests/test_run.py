@@ -25,7 +25,7 @@ from tiny_study import IMAGES, PLANE, document
 
 from ebm_core.config import make_config
 from ebm_core.document import dump_yaml, parse_yaml
-from study import estimate, launch, mlflow_store, report
+from study import estimate, launch, memory, mlflow_store, report
 from study.assignment import Unit
 from study.ledger import Ledger
 from study.lock import hold
@@ -320,6 +320,42 @@ def test_a_server_that_does_not_answer_is_found_before_anything_is_written(
     assert main(["s.yaml", "--set", "tracking.uri=http://127.0.0.1:9"]) == 2
     assert "http://127.0.0.1:9 cannot be used" in capsys.readouterr().err
     assert tree() == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["--dry-run"]], ids=["run", "dry run"])
+@pytest.mark.parametrize("case", ["no answer", "too large"])
+def test_a_study_that_memory_does_not_hold_is_refused_and_leaves_nothing(
+    study: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    probes: MadeUpProbes,
+    arguments: list[str],
+    case: str,
+) -> None:
+    if case == "no answer":
+        probes.most_members = 0
+        told = "a worker with 1 training needs over 9.00 GB, and 4.00 GB are free for it"
+    else:
+        monkeypatch.setattr(memory, "free_bytes", lambda: 2e9)
+        probes.member_bytes = 3e9
+        told = "1 worker with 1 training needs 3.00 GB, and 2.00 GB of main memory are free"
+    before = tree()
+    assert main(["s.yaml", "--workers", "1", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"s.yaml: resources: must fit into memory: {told}; ask for less")
+    assert tree() == before
+
+
+def test_a_study_that_goes_on_where_memory_is_short_stays_as_it_is(
+    store: Path, monkeypatch: pytest.MonkeyPatch, probes: MadeUpProbes
+) -> None:
+    assert run(monkeypatch, Fake(stop_after=1)) == 130
+    before = set(tree())
+    probes.most_members = 0
+    assert run(monkeypatch, Fake()) == 2
+    assert set(tree()) >= before
+    probes.most_members = 1
+    assert run(monkeypatch, Fake()) == 0
 
 
 # -- a dry run -----------------------------------------------------------------------------------
