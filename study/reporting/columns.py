@@ -61,10 +61,15 @@ _MEASURED = (
     Column("corr_d_r", "corr", "correlation of d and r at lag 0", 2),
     Column("kl", "KL", "misfit of the density, nats", 3),
     Column("tv", "TV", "total variation of the density, 0 to 1", 3),
-    Column("nearest_ratio", "nearest", "distance of samples to the data over that of new data", 2),
+    Column(
+        "nearest_ratio",
+        "nearest",
+        "distance of samples to the closest datum, over that of other data",
+        2,
+    ),
     Column("sharpness", "sharp", "grain of noised data over that of samples; under 1: softer", 2),
-    Column("held_out_over_training", "held out", "U of held-out over training data, in sd", 2),
-    Column("held_out_over_samples", "− samples", "U of held-out data over samples, in sd", 2),
+    Column("held_out_over_training", "held − data", "U of held-out over training data, in sd", 2),
+    Column("held_out_over_samples", "held − chains", "U of held-out data over samples, in sd", 2),
     Column("convergence_score", "score", "mean over the requirements, 0 to 1", 2),
     Column("seconds", "seconds", "time inside the update loop", 1),
 )
