@@ -3,10 +3,11 @@
     python -m study.run search_spaces/realistic_digits.yaml
     python tests/benchmarks/test_realistic.py [--study realistic_digits] [--out docs]
 
-reads the trainings of the study that have a long run, follows 64 chains of each from data and from
-the bank over 50,000 unadjusted steps at the training epsilon, prints the table of
-``docs/realistic.md``, and draws ``realistic_convergent.png`` and ``realistic_nonconvergent.png``:
-about a minute on one core. As a test it does the same to small trainings.
+reads the trainings of the study, prints what became of every seed, follows 64 chains of the first
+one from data and from the bank over 50,000 unadjusted steps at the training epsilon, prints both
+tables of ``docs/realistic.md``, and draws ``realistic_convergent.png`` and
+``realistic_nonconvergent.png``: about a minute on one core. As a test it does the same to small
+trainings.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ebm_core import preset, train
-from ebm_core.data import Samples, positive_samples
+from ebm_core.data import Samples, load_data, positive_samples
 from ebm_core.engine import module_gradient
 from ebm_core.evaluate import LongRun, check, short_run_samples
-from ebm_core.images import digits
 from ebm_core.langevin import run_langevin
 from ebm_core.plots.series import describe, title_of
 from ebm_core.plots.states import _montage
 from ebm_core.plots.style import head, new_figure
 from ebm_core.randomness import Stream, generator
 from ebm_core.result import RunResult
-from ebm_core.sections import DigitsData
+from ebm_core.worth import Worth, worth
 from study import load_study
 from study.space import grid_points
 from study.spec import load_study as read_file
@@ -49,7 +50,7 @@ class Followed:
 
     Attributes:
         result: The training.
-        data: The training images, shape (1797, 1, size, size).
+        data: The training images, and those held out.
         after: Steps that were made at each of the states kept.
         states: From each start the states after so many steps, each of shape (n, *shape).
         short: The long-run check of a study, over 2,000 steps.
@@ -57,7 +58,7 @@ class Followed:
     """
 
     result: RunResult
-    data: Tensor
+    data: Samples
     after: tuple[int, ...]
     states: dict[str, list[Tensor]]
     short: LongRun
@@ -73,8 +74,8 @@ def follow(result: RunResult, steps: int = STEPS, chains: int = CHAINS) -> Follo
         chains: How many from each start.
     """
     config = result.config
-    assert isinstance(config.data, DigitsData)
-    data = Samples(digits(config.data.size))
+    data = load_data(config.data)
+    assert isinstance(data, Samples)
     rng = generator(config.seed, Stream.EVALUATION, 5, result.chains.device)
     starts = [
         positive_samples(data, chains, config.data_epsilon, rng, torch.float32),
@@ -91,27 +92,16 @@ def follow(result: RunResult, steps: int = STEPS, chains: int = CHAINS) -> Follo
         "short-run samples": [each[chains:] for each in kept],
     }
     checks = [check(result, n, k, data) for n, k in ((2_000, 256), (steps, chains))]
-    return Followed(result, digits(config.data.size), after, states, *checks)
+    return Followed(result, data, after, states, *checks)
 
 
-def nearest(x: Tensor, data: Tensor) -> Tensor:
-    """Distance of each sample to the nearest of the data, root mean square a pixel, shape (n,)."""
-    apart = torch.cdist(x.flatten(1), data.flatten(1)) / math.sqrt(x[0].numel())
-    return apart.min(dim=1).values
-
-
-def nearest_other(followed: Followed) -> float:
-    """Mean distance of noised data to the nearest training image but the one under the noise.
-
-    What fresh images of the same law would have, whose own image is in no training set.
-    """
-    config, x = followed.result.config, followed.data
+def worth_of(followed: Followed, x: Tensor) -> Worth:
+    """What samples are worth beside the data."""
+    result, config = followed.result, followed.result.config
     rng = generator(config.seed, Stream.EVALUATION, 6, x.device)
-    own = torch.randperm(len(x), generator=rng)[:512]
-    noised = x[own] + config.data_epsilon * torch.randn(x[own].shape, generator=rng)
-    apart = torch.cdist(noised.flatten(1), x.flatten(1)) / math.sqrt(x[0].numel())
-    apart[torch.arange(len(own)), own] = math.inf
-    return float(apart.min(dim=1).values.mean())
+    found = worth(result.energy, x, followed.data, config.epsilon, config.data_epsilon, rng)
+    assert found is not None
+    return found
 
 
 def outside(x: Tensor) -> float:
@@ -172,12 +162,44 @@ def table(followed: Followed) -> Iterator[tuple[str, str]]:
         energies = ", ".join(f"{energy_nats(followed, x):.1f}" for x in states)
         yield f"mean U from {start} after {followed.after} steps, nats", energies
     for start, states in starts.items():
-        apart = ", ".join(f"{float(nearest(x, followed.data).mean()):.3f}" for x in states)
+        told = [worth_of(followed, x) for x in states]
+        apart = ", ".join(f"{each.memorization.median:.3f}" for each in told)
         yield f"distance to nearest training image from {start}", apart
-    yield "the same of noised data, their own image left out", f"{nearest_other(followed):.3f}"
+        grains = [each.sharpness for each in told if each.sharpness is not None]
+        yield f"sharpness from {start}", ", ".join(f"{each.ratio:.2f}" for each in grains)
+        gaps = [each.held_out for each in told if each.held_out is not None]
+        over = ", ".join(f"{each.over_samples:+.2f}" for each in gaps)
+        yield f"held-out data over samples from {start}, sd of U", over
+    first = worth_of(followed, starts["data"][0])
+    yield "distance of noised data to their own image", f"{first.memorization.own:.3f}"
+    yield "the same to the nearest other", f"{first.memorization.other:.3f}"
+    if first.held_out is not None:
+        gap, error = first.held_out.over_seen, first.held_out.over_seen_error
+        yield "held-out over training data, sd of U", f"{gap:+.2f} ± {error:.2f}"
     for start, states in starts.items():
         out = ", ".join(f"{outside(x):.0%}" for x in states)
         yield f"share with a value over 2 in size, from {start}", out
+
+
+def every_seed(frame: pd.DataFrame) -> Iterator[str]:
+    """A line of a table for each training of a study."""
+    yield "| final rate | seed | verdict | long run | sharpness | held out over training data |"
+    yield "|---|---|---|---|---|---|"
+    for _, row in frame.iterrows():
+        reasons = "" if pd.isna(row["reasons"]) else row["reasons"]
+        cells = [
+            f"{row['gamma_0']:g}",
+            f"{row['seed']}",
+            f"{row['verdict']}: {reasons}" if reasons else row["verdict"],
+            f"{row['long_run']} {_pair(row['long_run_departure'], row['long_run_error'])}",
+            "" if pd.isna(row["sharpness"]) else f"{row['sharpness']:.2f}",
+            _pair(row["held_out_over_training"], row["held_out_over_training_error"]),
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _pair(size: float, error: float) -> str:
+    return "" if pd.isna(size) else f"{size:+.2f} ± {error:.2f}"
 
 
 # -- as a test and as a command ------------------------------------------------------------------
@@ -193,6 +215,21 @@ def test_the_study_trains_one_network_at_several_final_rates() -> None:
         assert not config.annealing_active
         assert config.with_(gamma_0=annealed.gamma_0) == annealed
     assert spec.long_run.steps == STEPS
+
+
+def test_every_seed_has_its_line() -> None:
+    rows = [
+        {"verdict": "convergent", "reasons": pd.NA, "long_run": "holds", "sharpness": 0.5},
+        {"verdict": "nonconvergent", "reasons": "model_restless", "long_run": "departs"},
+    ]
+    numbers = ("long_run_departure", "held_out_over_training")
+    for row in rows[:1]:
+        row |= dict.fromkeys(numbers, 0.1) | {"long_run_error": 0.01}
+        row |= {"held_out_over_training_error": 0.02}
+    frame = pd.DataFrame([{"gamma_0": 0.002, "seed": n, **row} for n, row in enumerate(rows)])
+    _, _, first, second = every_seed(frame)
+    assert first == ("| 0.002 | 0 | convergent | holds +0.10 ± 0.01 | 0.50 | +0.10 ± 0.02 |")
+    assert second == "| 0.002 | 1 | nonconvergent: model_restless | departs  |  |  |"
 
 
 def test_chains_of_a_non_convergent_model_leave_and_those_of_a_convergent_one_stay(
@@ -224,7 +261,9 @@ def main() -> None:
     options = parser.parse_args()
     study = load_study(options.study)
     tables = []
-    finished = study.table[study.table["long_run"] != "not_run"].sort_values("trial")
+    for line in every_seed(study.table):
+        print(line)
+    finished = study.table[(study.table["long_run"] != "not_run") & (study.table["seed"] == 0)]
     for trial in finished["trial"].tolist():
         followed = follow(study.trainer(trial=trial).result())
         tables.append(list(table(followed)))
