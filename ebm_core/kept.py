@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ebm_core.errors import DataError
 from ebm_core.files import replacing
 from ebm_core.images import image_folder, image_paths, read_image, scaled
 from ebm_core.mapped import MappedRows, Rows, beyond
@@ -30,18 +31,30 @@ def kept_images(path: Path, shape: Sequence[int], images: Iterator[Tensor]) -> R
     Returns:
         float32 from -1 to 1, of that shape: held in memory, or beyond `mapped.HELD_BYTES` left in
         the file.
+
+    Raises:
+        DataError: If the file cannot be written, or an image cannot be read.
     """
     if not path.is_file():
-        with replacing(path) as draft:
-            written = np.lib.format.open_memmap(draft, "w+", np.uint8, tuple(shape))
-            for index, image in enumerate(images):
-                written[index] = image.numpy()
-            written.flush()
-            del written
+        try:
+            _write(path, shape, images)
+        except OSError as error:
+            rule = f"the images made ready cannot be kept there ({error.strerror or error})"
+            place = "XDG_CACHE_HOME names another place, HF_HOME for images of the hub"
+            raise DataError(f"{path.parent}: {rule}; {place}") from None
     if beyond(shape):
         # copy on write, since torch warns of what it must not write
         return MappedRows(np.load(path, mmap_mode="c"), scaled(torch.arange(256)))
     return scaled(torch.from_numpy(np.load(path)))
+
+
+def _write(path: Path, shape: Sequence[int], images: Iterator[Tensor]) -> None:
+    with replacing(path) as draft:
+        written = np.lib.format.open_memmap(draft, "w+", np.uint8, tuple(shape))
+        for index, image in enumerate(images):
+            written[index] = image.numpy()
+        written.flush()
+        del written
 
 
 def folder_images(folder: Path, size: int, channels: int) -> Rows:

@@ -32,6 +32,19 @@ from ebm_core.result import RunResult
 from ebm_core.worth import Worth, worth
 
 STARTS = ("bank", "data", "noise")
+# What `LongChains.state` holds.
+STATE_KEYS = (
+    "wanted",
+    "model",
+    "device",
+    "done",
+    "epsilon",
+    "x",
+    "readings",
+    "magnitudes",
+    "accepted",
+    "shown",
+)
 
 # Longest portion: what is lost by a kill, and how often chains are read, does not grow with them.
 _LONGEST = 500
@@ -236,16 +249,22 @@ class LongChains:
         return compared(self.reader, traces, self.reference, self.steps)
 
     def worth(self) -> dict[str, Worth | None]:
-        """What the states from each start are worth beside the data; None for a law."""
-        config, dataset, found = self.result.config, self.dataset, {}
-        parts = torch.tensor_split(self.x, len(self.wanted.starts))
-        for start, x in zip(self.wanted.starts, parts, strict=True):
-            # the same data are compared with all of them
-            rng = generator(self.wanted.seed, Stream.EVALUATION, _NOISED_NUMBER, self.device)
-            found[start] = worth(
-                self._energy, x, dataset, config.epsilon, config.data_epsilon, rng
-            )
-        return found
+        """What the states from each start are worth beside the data.
+
+        None for a law, and where learning broke down.
+        """
+        starts = self.wanted.starts
+        if self.result.assessment.verdict in ("diverged", "collapsed"):
+            return dict.fromkeys(starts)
+        parts = torch.tensor_split(self.x, len(starts))
+        with arithmetic("float32", self.device):
+            return {start: self._worth(x) for start, x in zip(starts, parts, strict=True)}
+
+    def _worth(self, x: Tensor) -> Worth | None:
+        config = self.result.config
+        # the same data are compared with the chains from all starts
+        rng = generator(self.wanted.seed, Stream.EVALUATION, _NOISED_NUMBER, self.device)
+        return worth(self._energy, x, self.dataset, config.epsilon, config.data_epsilon, rng)
 
     # -- to go on later --------------------------------------------------------------------------
 

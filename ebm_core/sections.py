@@ -224,6 +224,9 @@ class HuggingFaceData(FiniteData):
         if self.held_out and self.held_out_split is not None:
             rule = "must not be given together with held_out, a share of `split`"
             raise ConfigError([Problem("held_out_split", rule, self.held_out_split)])
+        if self.held_out_split == self.split:
+            rule = "must be another one than `split`, which learning sees"
+            raise ConfigError([Problem("held_out_split", rule, self.held_out_split)])
         return self
 
 

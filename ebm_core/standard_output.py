@@ -1,4 +1,4 @@
-"""Standard output whose reader may go away, as `head` does once it has seen enough."""
+"""Output whose reader may go away, as `head` does once it has seen enough."""
 
 from __future__ import annotations
 
@@ -38,4 +38,7 @@ class _Outliving:
 
 def outlive_reader() -> None:
     """From now on work is not lost because nobody reads what is said of it."""
-    sys.stdout = _Outliving(sys.stdout)
+    for name in ("stdout", "stderr"):
+        # None where there is no such stream at all, which `print` knows
+        if (stream := getattr(sys, name)) is not None:
+            setattr(sys, name, _Outliving(stream))

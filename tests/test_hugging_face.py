@@ -95,6 +95,8 @@ def test_a_split_of_its_own_is_held_out(tmp_path: Path) -> None:
     assert torch.equal(data.held_out, load_data(config(folder, split="test")).x)
     with pytest.raises(ValidationError, match="held_out_split: must not be given together with"):
         config(folder, held_out_split="test", held_out=0.1)
+    with pytest.raises(ValidationError, match="held_out_split: must be another one than `split`"):
+        config(folder, held_out_split="train")
 
 
 def test_an_image_folder_of_the_builder(tmp_path: Path) -> None:

@@ -233,6 +233,19 @@ def test_images_are_decoded_once_until_they_change(
     assert len(decoded) == 40
 
 
+def test_a_cache_that_cannot_be_written_is_named(
+    tmp_path: Path, small: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config({"data": image_files(tmp_path), "network": "mlp", "epsilon": 0.1}).data
+    small()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(
+        DataError, match=r"file/ebm_core: .* cannot be kept .* XDG_CACHE_HOME names"
+    ):
+        load_data(config)
+
+
 def test_an_image_that_cannot_be_read_leaves_no_file(
     tmp_path: Path, cache: Path, small: Callable[[], None]
 ) -> None:

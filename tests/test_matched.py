@@ -131,6 +131,24 @@ def test_blocks_do_not_change_the_answer(monkeypatch) -> None:
     assert matched_gradient(fewer, 0.3, 0.6).floor == pytest.approx(whole.floor, rel=0.1)
 
 
+@pytest.mark.parametrize("dimensions", [2, 300])
+def test_some_of_very_many_samples_stand_for_all(
+    monkeypatch: pytest.MonkeyPatch, dimensions: int
+) -> None:
+    rng = torch.Generator().manual_seed(1)
+    # sorted: what comes first is not like what comes last
+    x = torch.randn(6_000, dimensions, generator=rng)
+    x[:, 0] = x[:, 0].sort().values
+    whole = matched_gradient(Samples(x), 0.1, 0.5)
+    monkeypatch.setattr("ebm_core.matched._PAIRS", 2**20)
+    samples = Samples(x.clone())
+    some = matched_gradient(samples, 0.1, 0.5)
+    held = _geometries[samples.x]
+    assert held.squared.numel() <= 2**20
+    assert some.r_star == pytest.approx(whole.r_star, rel=0.05)
+    assert some.floor == whole.floor
+
+
 def mixture(x: Tensor, epsilon: float, sd: float) -> float:
     """Leading order of r* over the same draws, by autograd and all at once."""
     rng = torch.Generator().manual_seed(0)

@@ -355,6 +355,49 @@ def test_ctrl_c_keeps_what_was_made(
     assert "going on after 15 steps" in capsys.readouterr().out
 
 
+def test_what_cannot_be_written_is_refused_before_any_step(
+    digits: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_step(_: LongChains) -> None:
+        raise AssertionError("nothing is to be sampled here")
+
+    monkeypatch.setattr(LongChains, "advance", no_step)
+    (tmp_path / "folder.npz").mkdir()
+    for out in (tmp_path / "folder.npz", tmp_path / "nowhere" / "x.npz"):
+        assert sample(digits, out, "--steps", 10) == 2
+        assert "--out: must be a file to write to" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_is_no_progress_of_chains_is_refused(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "progress.pt").write_bytes((digits / "checkpoint.pt").read_bytes())
+    assert sample(digits, tmp_path, "--steps", 10) == 2
+    assert "progress.pt: " in capsys.readouterr().err
+
+
+def test_a_model_that_broke_down_is_sampled_without_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = preset(
+        "digits", gamma_0=1e30, gamma_start=None, anneal_updates=0, updates=30, window=20,
+        device="cpu",
+    )  # fmt: skip
+    trainer = Trainer([config])
+    trainer.run(config.updates)
+    trainer.save(tmp_path / "checkpoint.pt")
+    assert trainer.result().assessment.verdict == "diverged"
+    assert sample(tmp_path, tmp_path / "long", "--steps", 30) == 0
+    said = capsys.readouterr().out
+    assert "learning diverged" in said
+    assert "nearest" not in said
+    assert {path.name for path in (tmp_path / "long").iterdir()} == FILES
+
+
 def test_a_plane_is_drawn_as_dots(tmp_path: Path) -> None:
     values = {"data": "gmm", "network": {"name": "toy", "widths": [8]}, "epsilon": 0.1}
     sizes = {"langevin_steps": 5, "batch_size": 16, "bank_size": 32, "updates": 60, "window": 40}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,23 +23,41 @@ SMALL = {
 }
 
 
-def unread(*words: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
-    """Runs a command whose standard output is closed at the other end before it says a word."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_without_a_stream_the_work_is_done(tmp_path: Path, closed: str) -> None:
+    (tmp_path / "s.py").write_text(
+        "import sys\nfrom ebm_core.standard_output import outlive_reader\noutlive_reader()\n"
+        "print('a')\nprint('b', file=sys.stderr)\nopen('done', 'w').close()\n"
     )
-    assert process.stdout is not None
-    process.stdout.close()
-    process.stdout = None
-    _, errors = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(words, process.returncode, b"", errors)
+    done = subprocess.run(
+        ["sh", "-c", f"exec '{sys.executable}' s.py {closed}"], cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "done").exists()
 
 
-def test_a_training_is_written_that_nobody_is_told_of(tmp_path: Path) -> None:
+def unread(*words: str, folder: Path, apart: bool = True) -> subprocess.CompletedProcess[bytes]:
+    """Runs a command whose standard output is closed at the other end before it says a word."""
+    with (folder / "errors").open("w+b") as errors:
+        reading, writing = os.pipe()
+        os.close(reading)
+        # without a file for them errors go the same way
+        said = {"stderr": errors} if apart else {"stderr": writing}
+        done = subprocess.run(
+            [sys.executable, "-m", *words], stdout=writing, **said, cwd=folder, check=False
+        )
+        os.close(writing)
+        errors.seek(0)
+        return subprocess.CompletedProcess(words, done.returncode, b"", errors.read())
+
+
+@pytest.mark.parametrize("apart", [True, False], ids=["output", "output and errors"])
+def test_a_training_is_written_that_nobody_is_told_of(tmp_path: Path, apart: bool) -> None:
     (tmp_path / "c.yaml").write_text(dump_yaml(SMALL))
-    words = ("ebm_core", "train", "--config", "c.yaml", "--out", "run", "--quiet")
-    done = unread(*words, folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, b"")
+    words = ("ebm_core", "train", "--config", "c.yaml", "--out", "run")
+    done = unread(*words, folder=tmp_path, apart=apart)
+    assert done.returncode == 0
+    assert b"Error" not in done.stderr
     assert {"traces.npz", "checkpoint.pt", "samples.png"} <= {
         path.name for path in (tmp_path / "run").iterdir()
     }

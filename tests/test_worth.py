@@ -53,6 +53,34 @@ def test_distances_are_those_of_plain_arithmetic_in_blocks_too(
     assert pieces.other == pytest.approx(whole.other, rel=1e-4)
 
 
+def test_distances_far_from_zero_are_the_same() -> None:
+    data = normal(300, 0)
+    near = found(data[:50] + 0.02 * normal(50, 1), data)
+    far = found(data[:50] + 1_000 + 0.02 * normal(50, 1), data + 1_000)
+    assert near.median == pytest.approx(0.02, rel=0.1)
+    assert far.median == pytest.approx(near.median, rel=0.02)
+
+
+def test_many_samples_of_few_numbers_are_compared_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, x = normal(120, 0), normal(7, 1)
+    whole = found(x, data)
+    largest = []
+    true = torch.cdist
+
+    def cdist(a: Tensor, b: Tensor) -> Tensor:
+        largest.append(len(a) * len(b))
+        return true(a, b)
+
+    monkeypatch.setattr(torch, "cdist", cdist)
+    monkeypatch.setattr("ebm_core.worth.copies._DISTANCES", 2_000)
+    parts = found(x, data)
+    assert max(largest) <= 2_000
+    torch.testing.assert_close(parts.distances, whole.distances)
+    assert parts.other == pytest.approx(whole.other)
+
+
 def test_a_duplicate_is_another_sample() -> None:
     data = normal(2, 0)[:1].repeat(2, 1, 1, 1)
     told = found(data, data)
@@ -92,13 +120,15 @@ def test_the_grain_is_the_noise_where_the_data_are_smooth(
     assert told.ratio == pytest.approx(0.1 / sd, rel=0.05)
 
 
-def test_noised_data_themselves_are_as_sharp_as_noised_data() -> None:
-    """Also where no direction is constant."""
-    data = normal(4_000, 0)
-    told = sharpness(data + NOISE * noise(data, 1), Samples(data), NOISE)
+def test_new_data_under_noise_are_as_sharp_as_noised_data() -> None:
+    """Also where no direction is constant: those found are not taken for less than they are."""
+    both = torch.randn(6_000, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    data, new = both[:2_000], both[2_000:]
+    told = sharpness(new + NOISE * noise(new, 1), Samples(data), NOISE)
     assert told is not None
-    assert told.data == pytest.approx(math.hypot(1, NOISE), rel=0.02)
-    assert told.ratio == pytest.approx(1, rel=0.02)
+    # seven directions of 1,000 data: standard errors of 0.9 %
+    assert told.data == pytest.approx(math.hypot(1, NOISE), rel=0.035)
+    assert told.ratio == pytest.approx(1, rel=0.035)
 
 
 def test_samples_off_the_mean_are_not_sharp() -> None:
@@ -129,6 +159,40 @@ def test_few_data_tell_no_finest_directions() -> None:
     assert sharpness(normal(5, 0), Samples(normal(160, 1)), NOISE) is not None
 
 
+@pytest.mark.parametrize("side", [9, 12, 15, 28])
+def test_every_pixel_counts(side: int) -> None:
+    data = slopes(2_000, 0, (1, side, side))
+    told = sharpness(data[:600], Samples(data), 0.1)
+    assert told is not None
+    for row, column in ((0, 0), (side - 1, side - 1), (0, side - 1)):
+        x = data[:600].clone()
+        x[:, 0, row, column] += 3 * noise(x, 1)[:, 0, row, column]
+        spoilt = sharpness(x, Samples(data), 0.1)
+        assert spoilt is not None
+        assert spoilt.samples > 5 * told.samples + 0.01
+
+
+def test_samples_that_are_not_finite_are_not_sharp() -> None:
+    data = slopes(2_000, 0, (1, 8, 8))
+    x = data[:9].clone()
+    x[3, 0, 2, 2] = math.nan
+    told = sharpness(x, Samples(data), 0.1)
+    assert told is not None
+    assert math.isnan(told.ratio)
+
+
+def test_few_of_very_many_data_are_looked_at() -> None:
+    class Counted(Samples):
+        """A set of more than float32 can number."""
+
+        def __init__(self) -> None:
+            self.x, self.shape, self.held_out = torch.zeros(1).expand(2**24 + 9, 2), (2,), None
+
+    told = sharpness(torch.ones(5, 2), Counted(), 0.1)
+    assert told is not None
+    assert told.data == pytest.approx(0.1)
+
+
 # -- held-out data -------------------------------------------------------------------------------
 
 EPSILON = 0.2
@@ -157,8 +221,18 @@ def test_energies_are_those_of_plain_arithmetic() -> None:
     sd = float(u["data"].std())
     assert told.over_seen == pytest.approx(float(u["unseen"].mean() - u["data"].mean()) / sd)
     assert told.over_samples == pytest.approx(float(u["unseen"].mean() - u["x"].mean()) / sd)
-    error = math.sqrt(float(u["unseen"].var()) / 200 + float(u["x"].var()) / 100) / sd
+    # samples that vary less than the data are taken to vary as these do
+    assert float(u["x"].std()) < sd < float(u["unseen"].std())
+    error = math.sqrt((float(u["unseen"].std()) / sd) ** 2 / 200 + 1 / 100)
     assert told.over_samples_error == pytest.approx(error)
+
+
+def test_two_that_lie_close_together_are_not_certain() -> None:
+    data = normal(500, 0)
+    pair = data[:1].repeat(2, 1, 1, 1)
+    told = compared(squares, pair[:1], data, pair, noise=0.0)
+    assert told.over_seen_error == pytest.approx(math.sqrt(1 / 2 + 1 / 500))
+    assert told.over_samples_error == pytest.approx(math.sqrt(1 / 2 + 1))
 
 
 def test_data_are_compared_under_the_noise_of_learning() -> None:
@@ -190,9 +264,11 @@ def test_an_energy_that_is_flat_or_not_finite_has_its_answer() -> None:
     flat = compared(lambda x: torch.ones(len(x)), data, data, data, 0.1)
     assert (flat.over_seen, flat.over_seen_error, flat.over_samples) == (0, 0, 0)
     lost = compared(squares, math.inf * torch.ones(9, 1, 4, 4), data, data, 0.1)
-    assert lost.over_samples == math.inf
+    assert lost.over_samples == -math.inf
     assert math.isnan(lost.over_samples_error)
     assert math.isfinite(lost.over_seen)
+    nothing = compared(lambda x: torch.full((len(x),), math.nan), data, data, data, 0.1)
+    assert all(math.isnan(value) for value in (nothing.over_seen, nothing.over_samples))
 
 
 def test_nothing_is_compared_that_is_not_there() -> None:

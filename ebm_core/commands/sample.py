@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,15 @@ import numpy as np
 from ebm_core import checkpoint, plots
 from ebm_core.artifacts import write_long_run, write_worth
 from ebm_core.commands.interruption import interruption
+from ebm_core.commands.output import check_file, make_folder, warnings_said
 from ebm_core.commands.progress import Progress
-from ebm_core.commands.train import CHECKPOINT, INTERRUPTED, make_folder
+from ebm_core.commands.train import CHECKPOINT, INTERRUPTED
 from ebm_core.commands.wording import long_run_line, worth_lines
 from ebm_core.errors import ConfigError, Problem
 from ebm_core.files import replacing
 from ebm_core.long_run import LongRun
 from ebm_core.mixing import Array
-from ebm_core.sampling import LongChains, Wanted
+from ebm_core.sampling import STATE_KEYS, LongChains, Wanted
 from ebm_core.trainer import Trainer
 from ebm_core.worth import Worth
 
@@ -42,14 +42,19 @@ def run(options: Namespace, say: Callable[[str], None]) -> int:
         ConfigError: If an option does not fit the training.
     """
     path = Path(options.checkpoint)
-    trainer = Trainer.resume(path / CHECKPOINT if path.is_dir() else path, device=options.device)
+    with warnings_said(say):
+        path = path / CHECKPOINT if path.is_dir() else path
+        trainer = Trainer.resume(path, device=options.device)
     wanted = _wanted(options, trainer)
     chains = LongChains(trainer.result(options.member), trainer.dataset, wanted)
     out = Path(options.out) if options.out else None
     folder = make_folder(out) if out is not None and out.suffix != ".npz" else None
+    if out is not None and folder is None:
+        check_file(out)
     saved = folder / PROGRESS if folder else None
     if saved is not None and checkpoint.exists(saved):
-        chains.load_state(checkpoint.load_newest(saved)[0])
+        with warnings_said(say):
+            chains.load_state(checkpoint.load_newest(saved, STATE_KEYS)[0])
         going = "finished before" if chains.finished else f"going on after {chains.steps:,} steps"
         say(f"{folder}: {going}")
     if not _run(chains, saved, options.quiet):
@@ -178,14 +183,5 @@ def _write_folder(chains: LongChains, long_run: LongRun, worth: Worths, folder: 
 
 
 def _write_arrays(path: Path, content: dict[str, Any]) -> None:
-    with _told(path), replacing(path) as temporary, temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **content)
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        rule = f"must be a file to write ({error.strerror})"
-        raise ConfigError([Problem("--out", rule, str(path))]) from None

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-import warnings
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from ebm_core import checkpoint
 from ebm_core.artifacts import write_artifacts
-from ebm_core.checkpoint import CheckpointWarning
 from ebm_core.commands.interruption import interruption
+from ebm_core.commands.output import make_folder, warnings_said
 from ebm_core.commands.progress import Progress
 from ebm_core.commands.settings import Source, source_of
 from ebm_core.commands.wording import density_line, long_run_line, verdict_lines, worth_lines
@@ -68,23 +66,6 @@ def _folder(options: Namespace, source: Source | None) -> Path:
     return folder
 
 
-def make_folder(folder: Path) -> Path:
-    """Makes a folder before any work is done for it.
-
-    Raises:
-        ConfigError: If it cannot be written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        rule = f"must be a folder to write to ({error.strerror})"
-        raise ConfigError([Problem("--out", rule, str(folder))]) from None
-    return folder
-
-
 def _path(options: Namespace) -> str | None:
     return REFERENCE if options.engine == REFERENCE else None
 
@@ -104,21 +85,9 @@ def _trainer(options: Namespace, source: Source | None) -> Trainer:
     return trainer
 
 
-@contextmanager
-def _warnings_said(say: Say) -> Iterator[None]:
-    """Warnings as lines of their own, without the place in the program that they come from."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", CheckpointWarning)
-        try:
-            yield
-        finally:
-            for warning in caught:
-                say(f"warning: {warning.message}")
-
-
 def _train(options: Namespace, source: Source | None, say: Say) -> int:
     folder = _folder(options, source)
-    with _warnings_said(say):
+    with warnings_said(say):
         trainer = _trainer(options, source)
     members = _members(options, trainer)
     make_folder(folder)

@@ -95,11 +95,15 @@ def worth_lines(worth: Worth) -> list[str]:
         lines.append(_line("grain", f"{text}: sharpness {grain.ratio:.2f}"))
     if unseen is not None:
         over = (
-            f"{unseen.over_seen:+.2f} ± {unseen.over_seen_error:.2f} sd over training data, "
-            f"{unseen.over_samples:+.2f} ± {unseen.over_samples_error:.2f} over samples"
+            f"{_effect(unseen.over_seen, unseen.over_seen_error)} sd over training data, "
+            f"{_effect(unseen.over_samples, unseen.over_samples_error)} over samples"
         )
         lines.append(_line("held out", f"U {unseen.unseen:.4g} nats: {over}"))
     return lines
+
+
+def _effect(size: float, error: float) -> str:
+    return f"{size:+.2f} ± {error:.2f}" if abs(size) < 1_000 else f"{size:+.3g}"
 
 
 def _line(name: str, text: str) -> str:

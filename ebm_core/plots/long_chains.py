@@ -50,11 +50,15 @@ def chain_curves(chains: LongChains, worth: Mapping[str, Worth | None], title: s
         pairs = ((left, steps, chains.energies()), (right, middles, chains.magnitudes()))
         for ax, at, by_start in pairs:
             for start, values in by_start.items():
-                shown = np.where(np.isfinite(values), values, np.nan)
-                low, high = np.nanquantile(shown, (0.1, 0.9), axis=0)
-                colour = _COLOURS[start]
-                ax.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
-                ax.plot(at, np.nanmean(shown, axis=0), color=colour, label=f"from {start}")
+                # of a reading where no chain is finite any more nothing is drawn
+                some = np.isfinite(values).any(axis=0)
+                shown = np.where(np.isfinite(values), values, np.nan)[:, some]
+                colour, label = _COLOURS[start], f"from {start}"
+                if some.any():
+                    low, high = np.nanquantile(shown, (0.1, 0.9), axis=0)
+                    ax.fill_between(at[some], low, high, color=colour, alpha=0.15, linewidth=0)
+                mean = np.nanmean(shown, axis=0) if some.any() else []
+                ax.plot(at[some], mean, color=colour, label=label)
             ax.set_xlabel("step")
             legend(ax)
         left.set(title="Energy U = F/T", ylabel="U, nats")

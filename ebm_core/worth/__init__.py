@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ebm_core.data import Dataset, Samples
-from ebm_core.worth.held_out import HeldOut, held_out
-from ebm_core.worth.memorization import Memorization, memorization
-from ebm_core.worth.sharpness import Sharpness, sharpness
+from ebm_core.worth.copies import Memorization, memorization
+from ebm_core.worth.grain import Sharpness, sharpness
+from ebm_core.worth.unseen import HeldOut, held_out
 
 __all__ = [
     "HeldOut",

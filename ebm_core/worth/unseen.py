@@ -20,8 +20,8 @@ _MOST, _BLOCK = 2_048, 128
 class HeldOut:
     """Mean energies U = F/T, nats; of data under the noise of learning (5A).
 
-    Differences are in sd of U over the training data, each with its standard error. They are
-    infinite where some energy is not finite, and then without an error.
+    Differences are in sd of U over the training data, each with its standard error. They are NaN
+    where these energies are not finite, and without an error where others are not.
 
     Attributes:
         unseen: Mean U of held-out data.
@@ -100,12 +100,22 @@ def _noised(rows: Rows, like: Tensor, data_epsilon: float, generator: torch.Gene
 
 
 def _apart(first: Tensor, second: Tensor, unit: Tensor) -> tuple[float, float]:
-    """Difference of the means in sd of the unit, and its standard error."""
+    """Difference of the means in sd of the unit, and its standard error.
+
+    Few values that happen to lie close together are taken to vary as the unit does.
+    """
     difference = float(first.mean() - second.mean())
     sd = float(unit.std())
-    if not (math.isfinite(difference) and math.isfinite(sd)):
-        return math.inf, math.nan
+    if not math.isfinite(sd):
+        return math.nan, math.nan
+    if not math.isfinite(difference):
+        return difference, math.nan
     if sd == 0:
         return (math.copysign(math.inf, difference), math.nan) if difference else (0.0, 0.0)
-    error = math.sqrt(sum(float(each.var()) / len(each) for each in (first, second)))
+    error = math.hypot(*(_mean_error(each, sd) for each in (first, second)))
     return difference / sd, error / sd
+
+
+def _mean_error(values: Tensor, least: float) -> float:
+    own = float(values.std()) if len(values) > 1 else 0.0
+    return max(own, least) / math.sqrt(len(values))

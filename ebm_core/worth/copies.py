@@ -13,6 +13,8 @@ from ebm_core.mapped import Rows, blocks
 
 # Noised data that samples are compared with
 _COMPARED = 512
+# That are held at once
+_DISTANCES = 2**24
 # Closer than this share of noised data is to any other sample counts as close.
 CLOSE = 0.05
 
@@ -67,8 +69,10 @@ def memorization(
     noised = clean + data_epsilon * noise
     scale = math.sqrt(clean[0].numel())
     own = (noised - clean).flatten(1).norm(dim=1) / scale
-    other = _nearest(noised, dataset.x, without=chosen)
-    distances = _nearest(x.float(), dataset.x)
+    # far from 0 the rounding of squares would hide what is between two samples
+    centre = clean.mean(0)
+    other = _nearest(noised, dataset.x, centre, without=chosen)
+    distances = _nearest(x.float(), dataset.x, centre)
     limit = torch.quantile(other, CLOSE)
     return Memorization(
         distances=distances.cpu(),
@@ -78,15 +82,19 @@ def memorization(
     )
 
 
-def _nearest(x: Tensor, data: Rows, without: Tensor | None = None) -> Tensor:
+def _nearest(x: Tensor, data: Rows, centre: Tensor, without: Tensor | None = None) -> Tensor:
     """Distance of each to the nearest of the data, shape (n,), without one of them if given."""
-    flat = x.flatten(1)
+    flat = (x - centre).flatten(1)
     nearest = torch.full((len(flat),), math.inf, device=flat.device)
+    most = max(1, _DISTANCES // len(flat))
     for rows in blocks(data):
-        part = data[rows].to(flat.device, torch.float32).flatten(1)
-        apart = torch.cdist(flat, part)
-        if without is not None:
-            inside = (without >= rows.start) & (without < rows.stop)
-            apart[inside, without[inside] - rows.start] = math.inf
-        nearest = torch.minimum(nearest, apart.min(1).values)
+        held = data[rows].to(flat.device, torch.float32)
+        first = rows.start
+        for part in torch.split((held - centre).flatten(1), most):
+            apart = torch.cdist(flat, part)
+            if without is not None:
+                inside = (without >= first) & (without < first + len(part))
+                apart[inside, without[inside] - first] = math.inf
+            nearest = torch.minimum(nearest, apart.min(1).values)
+            first += len(part)
     return nearest / math.sqrt(flat.shape[1])

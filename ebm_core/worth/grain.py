@@ -35,8 +35,11 @@ class Sharpness:
 
     @property
     def ratio(self) -> float:
-        """1 where samples are as sharp as the noised data that learning sees; less is softer."""
-        return self.data / self.samples if self.samples > 0 else math.inf
+        """1 where samples are as sharp as the noised data that learning sees.
+
+        Less is softer; more has lost the noise, as copies of one state have.
+        """
+        return math.inf if self.samples == 0 else self.data / self.samples
 
 
 def sharpness(x: Tensor, dataset: Samples, data_epsilon: float) -> Sharpness | None:
@@ -48,9 +51,11 @@ def sharpness(x: Tensor, dataset: Samples, data_epsilon: float) -> Sharpness | N
         data_epsilon: sd of the noise on the data, units of x.
 
     Returns:
-        None where there are under ten data, or patches of images, for every number in one.
+        None where there are under ten data, or patches of images, for every number in one: of
+        2,048 data at most, so that those which are no images must have under 205 numbers.
     """
-    chosen = torch.linspace(0, len(dataset.x) - 1, min(_MOST, len(dataset.x))).round().long()
+    count = min(_MOST, len(dataset.x))
+    chosen = torch.arange(count) * len(dataset.x) // count
     # variances that were found to be the least are less by chance: other data tell what they are
     choosing, measuring = (
         _pieces(dataset.x[part.to(dataset.x.device)].to(x.device).double())
@@ -70,8 +75,17 @@ def sharpness(x: Tensor, dataset: Samples, data_epsilon: float) -> Sharpness | N
 
 
 def _pieces(x: Tensor) -> Tensor:
-    """Patches of images, which do not overlap, or else whole samples; shape (count, numbers)."""
+    """Patches that cover images, or else whole samples; shape (count, numbers)."""
     if x.dim() != 4 or min(x.shape[-2:]) < _PATCH:
         return x.flatten(1)
-    patches = x.unfold(2, _PATCH, _PATCH).unfold(3, _PATCH, _PATCH)
-    return patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)
+    patches = [
+        x[..., top : top + _PATCH, left : left + _PATCH].flatten(1)
+        for top in _edges(x.shape[-2])
+        for left in _edges(x.shape[-1])
+    ]
+    return torch.cat(patches)
+
+
+def _edges(side: int) -> list[int]:
+    """Where patches begin along one side; the last two overlap where the side is no multiple."""
+    return sorted({*range(0, side - _PATCH + 1, _PATCH), side - _PATCH})
