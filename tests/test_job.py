@@ -30,6 +30,7 @@ from study.table import (
     COLUMNS,
     EVIDENCE_COLUMNS,
     PLANE_COLUMNS,
+    WORTH_COLUMNS,
     Row,
     frame,
 )
@@ -175,6 +176,13 @@ def test_a_diverged_member_is_not_checked_and_does_not_touch_the_others(pack: Do
         assert row["updates"] == 130
         assert 0 <= row["tv"] <= 1  # type: ignore[operator]
         assert row["kl"] > 0  # type: ignore[operator]
+
+
+def test_what_samples_are_worth_is_told_of_finite_sets(pack: Done, single: Done) -> None:
+    (row,) = single.rows
+    assert all(row[name] > 0 for name in ("nearest_ratio", "sharpness"))  # type: ignore[operator]
+    assert 0 <= row["close_share"] <= 1  # type: ignore[operator]
+    assert not any(set(each) & set(WORTH_COLUMNS) for each in pack.rows)
 
 
 def test_images_have_no_density_in_the_plane(single: Done) -> None:

@@ -17,7 +17,8 @@ RINGS = {"name": "rings", "rings": 4, "sd": 0.15}
 
 
 def images(folder: str, channels: int) -> dict[str, Any]:
-    return {"name": "image_folder", "path": f"data/{folder}", "size": 32, "channels": channels}
+    size = {"size": 32, "channels": channels, "held_out": 0.0}
+    return {"name": "image_folder", "path": f"data/{folder}", **size}
 
 
 PUBLISHED: dict[str, tuple[Any, ...]] = {
@@ -99,7 +100,7 @@ def test_annealing_has_the_published_factor_an_update() -> None:
 
 def digits(**changes: Any) -> dict[str, Any]:
     return {
-        "data": {"name": "digits", "size": 8},
+        "data": {"name": "digits", "size": 8, "held_out": 0.0},
         "network": {
             "name": "mlp",
             "widths": (96, 96),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,45 +37,42 @@ def test_without_a_stream_the_work_is_done(tmp_path: Path, closed: str) -> None:
     assert (tmp_path / "done").exists()
 
 
-def unread(*words: str, folder: Path, apart: bool = True) -> subprocess.CompletedProcess[bytes]:
-    """Runs a command whose standard output is closed at the other end before it says a word."""
-    with (folder / "errors").open("w+b") as errors:
-        reading, writing = os.pipe()
-        os.close(reading)
-        # without a file for them errors go the same way
-        said = {"stderr": errors} if apart else {"stderr": writing}
-        done = subprocess.run(
-            [sys.executable, "-m", *words], stdout=writing, **said, cwd=folder, check=False
+def unread(words: Sequence[str], folder: Path, apart: bool = True) -> subprocess.Popen[bytes]:
+    """Begins a command whose standard output is closed at the other end before it says a word.
+
+    Args:
+        words: After ``python -m``.
+        folder: Where it runs.
+        apart: False sends errors the same way; they are in the file ``errors`` else.
+    """
+    reading, writing = os.pipe()
+    os.close(reading)
+    with (folder / "errors").open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *words],
+            stdout=writing,
+            stderr=errors if apart else writing,
+            cwd=folder,
         )
-        os.close(writing)
-        errors.seek(0)
-        return subprocess.CompletedProcess(words, done.returncode, b"", errors.read())
+    os.close(writing)
+    return process
 
 
-@pytest.mark.parametrize("apart", [True, False], ids=["output", "output and errors"])
-def test_a_training_is_written_that_nobody_is_told_of(tmp_path: Path, apart: bool) -> None:
-    (tmp_path / "c.yaml").write_text(dump_yaml(SMALL))
-    words = ("ebm_core", "train", "--config", "c.yaml", "--out", "run")
-    done = unread(*words, folder=tmp_path, apart=apart)
-    assert done.returncode == 0
-    assert b"Error" not in done.stderr
-    assert {"traces.npz", "checkpoint.pt", "samples.png"} <= {
-        path.name for path in (tmp_path / "run").iterdir()
-    }
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
+COMMANDS: dict[str, tuple[tuple[str, ...], bool, int]] = {
+    "train": (("ebm_core", "train", "--config", "c.yaml", "--out", "run"), True, 0),
+    "train and errors": (("ebm_core", "train", "--config", "c.yaml", "--out", "run"), False, 0),
+    "diagnose": (
         ("ebm_core", "diagnose", "traces.npz", "--epsilon", "0.1", "--dimensions", "64"),
-        ("study.run", "s.yaml", "--dry-run"),
-        ("study.report", "nothing"),
-    ],
-    ids=lambda words: words[0],
-)
-def test_no_command_ends_in_a_traceback(tmp_path: Path, words: tuple[str, ...]) -> None:
+        True,
+        0,
+    ),
+    "dry run": (("study.run", "s.yaml", "--dry-run"), True, 0),
+    "report": (("study.report", "nothing"), True, 2),
+}
+
+
+def test_no_command_loses_its_work_or_ends_in_a_traceback(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    np.savez(tmp_path / "traces.npz", d=rng.normal(size=900), r=rng.uniform(1, 2, size=900))
     study = {
         "name": "tiny",
         "base": SMALL,
@@ -82,8 +80,24 @@ def test_no_command_ends_in_a_traceback(tmp_path: Path, words: tuple[str, ...]) 
         "method": "grid",
         "long_run": {"steps": 0},
     }
-    (tmp_path / "s.yaml").write_text(dump_yaml(study))
-    done = unread(*words, folder=tmp_path)
-    assert b"Traceback" not in done.stderr
-    assert b"BrokenPipe" not in done.stderr
-    assert done.returncode == (2 if words[0] == "study.report" else 0)
+    begun = {}
+    for name, (words, apart, _) in COMMANDS.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        np.savez(folder / "traces.npz", d=rng.normal(size=900), r=rng.uniform(1, 2, size=900))
+        (folder / "c.yaml").write_text(dump_yaml(SMALL))
+        (folder / "s.yaml").write_text(dump_yaml(study))
+        begun[name] = unread(words, folder, apart)
+    try:
+        codes = {name: process.wait(timeout=240) for name, process in begun.items()}
+    finally:
+        for process in begun.values():
+            process.kill()
+    assert codes == {name: code for name, (_, _, code) in COMMANDS.items()}
+    for name in COMMANDS:
+        said = (tmp_path / name / "errors").read_text()
+        assert "Traceback" not in said
+        assert "BrokenPipe" not in said
+    for name in ("train", "train and errors"):
+        written = {path.name for path in (tmp_path / name / "run").iterdir()}
+        assert {"traces.npz", "checkpoint.pt", "samples.png"} <= written

@@ -35,29 +35,24 @@ class RingsData(Section):
         return (2,)
 
 
-class FiniteData(Section):
-    """A set of so many samples.
-
-    Attributes:
-        held_out: Share of the samples that learning does not see, drawn at random but always the
-            same ones: what the model thinks of them tells learning from copying.
-    """
-
-    held_out: float = Field(default=0, ge=0, le=0.5)
+# Share of a finite set that learning does not see, drawn at random but always the same samples:
+# what the model thinks of them tells learning from copying.
+HeldOut = Annotated[float, Field(ge=0, le=0.5)]
 
 
-class DigitsData(FiniteData):
+class DigitsData(Section):
     """The 1,797 handwritten 8x8 digits that scikit-learn carries, scaled to [-1, 1]."""
 
     name: Literal["digits"] = "digits"
     size: int = Field(default=8, ge=4, le=64)
+    held_out: HeldOut = 0.0
 
     @property
     def shape(self) -> tuple[int, ...] | None:
         return (1, self.size, self.size)
 
 
-class PatchesData(FiniteData):
+class PatchesData(Section):
     """Square patches of scikit-learn's two sample photographs, scaled to [-1, 1].
 
     Attributes:
@@ -74,6 +69,7 @@ class PatchesData(FiniteData):
     channels: Literal[1, 3] = 1
     stride: int = Field(default=2, ge=1, le=64)
     shrink: int = Field(default=4, ge=1, le=6)  # at 6 there are still 106x71 pixels
+    held_out: HeldOut = 0.0
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -94,7 +90,7 @@ def _place(value: str) -> str:
 Place = Annotated[str, AfterValidator(_place)]
 
 
-class ArrayData(FiniteData):
+class ArrayData(Section):
     """An array of shape (n, *shape) in an npy, npz or pt file; values are used as they are.
 
     Attributes:
@@ -105,26 +101,28 @@ class ArrayData(FiniteData):
     name: Literal["array"] = "array"
     path: Place
     key: str | None = None
+    held_out: HeldOut = 0.0
 
     @property
     def shape(self) -> tuple[int, ...] | None:
         return None  # known once the file is read
 
 
-class ImageFolderData(FiniteData):
+class ImageFolderData(Section):
     """Every image below a folder, resized and centre-cropped to a square, scaled to [-1, 1]."""
 
     name: Literal["image_folder"] = "image_folder"
     path: Place
     size: int = Field(default=32, ge=4, le=256)
     channels: Literal[1, 3] = 3
+    held_out: HeldOut = 0.0
 
     @property
     def shape(self) -> tuple[int, ...] | None:
         return (self.channels, self.size, self.size)
 
 
-class HuggingFaceData(FiniteData):
+class HuggingFaceData(Section):
     """Images of a data set of Hugging Face, resized and centre-cropped, scaled to [-1, 1].
 
     Attributes:
@@ -144,6 +142,7 @@ class HuggingFaceData(FiniteData):
     column: str = "image"
     size: int = Field(default=32, ge=4, le=256)
     channels: Literal[1, 3] = 3
+    held_out: HeldOut = 0.0
 
     @property
     def shape(self) -> tuple[int, ...] | None:
