@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ebm_core.chains import draw_slots, start_states
 from ebm_core.config import TrainConfig
-from ebm_core.data import Dataset, load_data, positive_samples
+from ebm_core.data import Dataset, Samples, load_data, positive_samples
 from ebm_core.density import (
     DensityDivergence,
     DensityGrid,
@@ -259,7 +259,8 @@ def samples_worth(result: RunResult, dataset: Dataset, seed: int = 0) -> Worth |
     Returns:
         None for a law, for a single training sample, and where learning broke down.
     """
-    if result.assessment.verdict in ("diverged", "collapsed"):
+    lost = result.assessment.verdict in ("diverged", "collapsed")
+    if lost or not isinstance(dataset, Samples):
         return None
     config, device = result.config, result.chains.device
     dataset = dataset.to(device)
