@@ -102,7 +102,8 @@ class Assessment:
             within [-3, 1].
         convergence_margin: Least of the margins; None without a verdict.
         convergence_score: Mean over requirements of clip(1/2 + margin/2, 0, 1); None likewise.
-        censored: Whether margin and score stand for a training that broke off.
+        censored: Whether margin and score stand for a training that broke off: one that diverged
+            or collapsed.
     """
 
     verdict: Verdict

@@ -221,7 +221,7 @@ def check(
     """
     if steps == 0:
         return LongRun.not_run("no steps were asked for")
-    if result.assessment.verdict in ("diverged", "collapsed"):
+    if result.assessment.censored:
         return LongRun.not_run(f"learning {result.assessment.verdict}")
     config, device = result.config, result.chains.device
     seed = config.seed if seed is None else seed
@@ -259,8 +259,7 @@ def samples_worth(result: RunResult, dataset: Dataset, seed: int = 0) -> Worth |
     Returns:
         None for a law, for a single training sample, and where learning broke down.
     """
-    lost = result.assessment.verdict in ("diverged", "collapsed")
-    if lost or not isinstance(dataset, Samples):
+    if result.assessment.censored or not isinstance(dataset, Samples):
         return None
     config, device = result.config, result.chains.device
     dataset = dataset.to(device)

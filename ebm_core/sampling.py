@@ -230,8 +230,8 @@ class LongChains:
     def _unjudged(self) -> str:
         """Why these chains do not tell whether learning converged; empty where they do."""
         wanted = self.wanted
-        if (verdict := self.result.assessment.verdict) in ("diverged", "collapsed"):
-            return f"learning {verdict}"
+        if self.result.assessment.censored:
+            return f"learning {self.result.assessment.verdict}"
         if not set(DECIDING) & set(wanted.starts):
             return "chains from noise alone decide nothing"
         own = wanted.epsilon in (None, self.result.config.epsilon)
@@ -254,7 +254,7 @@ class LongChains:
         None for a law, and where learning broke down.
         """
         starts = self.wanted.starts
-        if self.result.assessment.verdict in ("diverged", "collapsed"):
+        if self.result.assessment.censored:
             return dict.fromkeys(starts)
         parts = torch.tensor_split(self.x, len(starts))
         with arithmetic("float32", self.device):

@@ -287,8 +287,7 @@ def evaluated(result: RunResult, assignment: Assignment, dataset: Dataset) -> Ev
         0 if stopped else assignment.adjusted_steps,
     )
     worth = samples_worth(result, dataset, config.seed)
-    lost = result.assessment.verdict in ("diverged", "collapsed")
-    if lost or not is_plane_law(dataset):
+    if result.assessment.censored or not is_plane_law(dataset):
         return Evaluation(long_run, None, worth)
     samples = short_run_samples(result, PLANE_SAMPLES, dataset, config.seed)
     plane = density_divergence(

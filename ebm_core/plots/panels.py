@@ -80,7 +80,7 @@ def draw_r(
 
 def _has_level(assessment: Assessment, mean: float) -> bool:
     """Whether a mean says something: that of a series on its way to infinity does not."""
-    return math.isfinite(mean) and assessment.verdict not in ("diverged", "collapsed")
+    return math.isfinite(mean) and not assessment.censored
 
 
 def _draw_series(ax: Axes, series: Array, assessment: Assessment, colour: str) -> bool:
