@@ -49,7 +49,7 @@ class Probes:
                 self._processes.append(self._process(index))
             self._answers(self._count)
         except BaseException:
-            self._end(at_once=True)
+            self._end()
             raise
         self.start_seconds = time.perf_counter() - began
         return self
@@ -60,7 +60,7 @@ class Probes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._end(at_once=kind is not None)
+        self._end()
 
     def ask(self, count: int, command: str, **arguments: Any) -> dict[str, float] | None:
         """Means of what the first `count` probes answer, who work side by side.
@@ -89,11 +89,11 @@ class Probes:
             self.shortage = max(full, key=lambda each: each["needed"])
         return combined(answers)
 
-    def _end(self, at_once: bool) -> None:
+    def _end(self) -> None:
         for process in self._processes:
-            if at_once:
-                process.kill()
-            process.communicate()  # its input ends, and so does it
+            process.kill()  # it keeps nothing, and would take a second to end by itself
+        for process in self._processes:
+            process.communicate()
         for file in self._errors:
             file.close()
 
