@@ -9,7 +9,8 @@ differs. Where products are rounded otherwise trainings are chaotic, and evidenc
 does between any two runs of one configuration: where a verdict differs, the configuration is
 trained again from other seeds, and the margin that changed sides must lie within one standard
 deviation of such repeats of its limit. Exits with 1 where it does not, or where the engine takes
-more than half.
+more than half. The tests run a short form; theirs is the time of the processor, since other tests
+share its cores.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ebm_core import preset, train
+from ebm_core import preset, train, train_members
 from ebm_core.pack import read_pack
 
 REPOSITORY = Path(__file__).parents[2]
@@ -124,19 +126,30 @@ def main() -> int:
     return int(ratio > MOST or not all(flip.within for flip in found))
 
 
-def test_the_engine_is_faster_and_trains_the_same_configurations(tmp_path: Path) -> None:
-    # other tests share the cores with this short form
-    short: dict[str, Any] = {"updates": 400, "anneal_updates": 200, "window": 200}
+PATHS = {"reference": "reference", "engine": "closed_form"}
+
+
+def test_studies_by_both_train_the_same_configurations(tmp_path: Path) -> None:
+    short: dict[str, Any] = {"updates": 200, "anneal_updates": 100, "window": 100}
     options = [f"base.{key}={value}" for key, value in short.items()]
     reference, engine = side_by_side(
         tmp_path, "--trials", "2", "--set", *options, "--set", "long_run.steps=0"
     )
     assert list(reference["epsilon"]) == list(engine["epsilon"])
-    assert 0 < engine["seconds"].sum() < 0.8 * reference["seconds"].sum()
-    paths = {"reference": "reference", "engine": "closed_form"}
-    for name, path in paths.items():
+    for name, path in PATHS.items():
         (pack,) = (tmp_path / name).glob("studies/*/trials/0000/seed-0/pack.yaml")
         assert read_pack(pack).engine_path == path
+
+
+def test_the_engine_takes_less_than_its_reference() -> None:
+    config = preset("digits", updates=200, anneal_updates=100, window=100, device="cpu")
+    spent: dict[str, list[float]] = {name: [] for name in PATHS}
+    for _ in range(3):
+        for name, path in PATHS.items():
+            began = time.process_time()
+            train_members([config], engine_path=path)
+            spent[name].append(time.process_time() - began)
+    assert statistics.median(spent["engine"]) < MOST * statistics.median(spent["reference"])
 
 
 if __name__ == "__main__":
