@@ -7,9 +7,9 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
+from ebm_core.entry import run_command
 from ebm_core.errors import CheckpointError, ConfigError, DataError, EnergyError
 from ebm_core.presets import preset_names
-from ebm_core.standard_output import outlive_reader
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -202,5 +202,4 @@ def _positive(text: str) -> float:
 
 
 if __name__ == "__main__":
-    outlive_reader()
-    sys.exit(main())
+    run_command(main)

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ebm_core.entry import run_command
 from ebm_core.errors import ConfigError, Problem
 from ebm_core.files import replacing
-from ebm_core.standard_output import outlive_reader
 from study.reporting import agreement_text, page
 from study.reporting.agreement import compare
 from study.spec import from_resolved
@@ -156,5 +156,4 @@ def _replace(path: Path, content: bytes) -> Path:
 
 
 if __name__ == "__main__":
-    outlive_reader()
-    sys.exit(main())
+    run_command(main)

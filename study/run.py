@@ -17,8 +17,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ebm_core.document import dump_yaml
+from ebm_core.entry import run_command
 from ebm_core.errors import ConfigError, Problem
-from ebm_core.standard_output import outlive_reader
 from study.spec import StudySpec, load_study, warnings
 
 if TYPE_CHECKING:
@@ -241,5 +241,4 @@ def _again(given: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    outlive_reader()
-    sys.exit(main())
+    run_command(main)

@@ -22,8 +22,8 @@ from typing import IO
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from ebm_core.entry import run_command
 from ebm_core.errors import ConfigError, Problem
-from ebm_core.standard_output import outlive_reader
 from study.mlflow_store import (
     RECORD,
     absolute_uri,
@@ -169,5 +169,4 @@ def _answers(server: subprocess.Popen[bytes], url: str) -> bool:
 
 
 if __name__ == "__main__":
-    outlive_reader()
-    sys.exit(main())
+    run_command(main)
