@@ -5,6 +5,7 @@ The one module that reads with Pillow and scikit-learn; both are imported when t
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -25,14 +26,28 @@ _LUMA = (0.299, 0.587, 0.114)
 
 def digits(size: int) -> Tensor:
     """scikit-learn's 1,797 handwritten 8x8 digits, resized; shape (1797, 1, size, size)."""
-    from sklearn.datasets import load_digits
-
-    images = torch.from_numpy(load_digits().images).float()[:, None] / 8 - 1
+    images = torch.from_numpy(_digits()).float().reshape(-1, 1, 8, 8) / 8 - 1
     if size == 8:
         return images
     return torch.nn.functional.interpolate(
         images, size=(size, size), mode="bilinear", antialias=True
     )
+
+
+def _digits() -> np.ndarray:
+    """Counts from 0 to 16, shape (1797, 64), read from scikit-learn's file.
+
+    To import scikit-learn for them takes every process over a second; that is done only if they
+    lie elsewhere in some other version of it.
+    """
+    installed = importlib.util.find_spec("sklearn")
+    if installed is not None and installed.origin is not None:
+        path = Path(installed.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            return np.loadtxt(path, delimiter=",", usecols=range(64))
+    from sklearn.datasets import load_digits
+
+    return np.asarray(load_digits().data)
 
 
 def photograph_patches(size: int, channels: int, stride: int, shrink: int) -> Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.datasets import load_sample_images
+from sklearn.datasets import load_digits, load_sample_images
 from torch import Tensor
 
 from ebm_core.config import make_config
@@ -24,6 +27,7 @@ from ebm_core.data import (
     positive_samples,
 )
 from ebm_core.errors import DataError
+from ebm_core.images import digits
 from ebm_core.sections import (
     ArrayData,
     DigitsData,
@@ -248,6 +252,21 @@ def test_digits() -> None:
     assert (float(data.x.min()), float(data.x.max())) == (-1.0, 1.0)
     assert torch.equal(data.x * 8, (data.x * 8).round())
     assert not is_plane_law(data)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_digits_are_those_of_scikit_learn(
+    monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    if elsewhere:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    images = torch.from_numpy(load_digits().images).float()[:, None]
+    assert torch.equal(digits(8), images / 8 - 1)
+
+
+def test_digits_do_not_wait_for_scikit_learn() -> None:
+    script = "import ebm_core.images as i, sys; i.digits(8); sys.exit('sklearn' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize("size", [4, 16, 32])
