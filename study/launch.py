@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -73,7 +74,7 @@ def joined(spec: StudySpec) -> Iterator[Room | None]:
             found = ray.cluster_resources()
             yield Room(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
         finally:
-            ray.shutdown()  # leaves the cluster as it was
+            _leave()  # the cluster is what it was
 
 
 def _credentials() -> dict[str, str]:
@@ -151,12 +152,30 @@ def _ray(spec: StudySpec, plan: Plan) -> Iterator[None]:
             )
         # Ray gives itself half a minute, and says in many ways that it was not enough
         except Exception as error:
-            ray.shutdown()
+            _leave()
             raise RayError(_reason(error)) from error
         try:
             yield
         finally:
-            ray.shutdown()
+            _leave()
+
+
+def _leave() -> None:
+    """Leaves Ray, and ends it where it was started here.
+
+    A reference to one of its objects that is freed while it shuts down ends the process at once,
+    without a word. Garbage may hold some, and any thread may be the one that collects it.
+    """
+    import ray
+
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @contextmanager

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_finish() -> None:
+    """What libraries made stays: the collector need not look through it again and again."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

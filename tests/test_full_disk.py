@@ -40,7 +40,7 @@ STUDY: dict[str, Any] = {
         "langevin_steps": 20,
         "batch_size": 50,
         "bank_size": 200,
-        "updates": 3000,
+        "updates": 1500,
         "window": 400,
         "report_interval": 10,
         "checkpoint_interval": 50,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +45,52 @@ def test_a_plan_is_what_ray_is_asked_for(tmp_path: Path, monkeypatch: pytest.Mon
     assert tuned["run"].failure_config.max_failures == 0
     assert len(tuned["first"]["units"]) == 3
     assert tuned["first"]["threads"] == 4
+
+
+# Garbage holds references to Ray's objects, and another thread collects it while Ray, which has
+# left its cluster by then, ends its own part of this process
+COLLECTED_BY_ANOTHER = """
+import gc, sys, threading, time
+import ray
+from ray._private import worker
+from study.launch import _ray
+from study.plan import Plan
+from study.spec import from_resolved
+from tiny_study import document
+
+class Held:
+    pass
+
+def collect():
+    time.sleep(0.1)
+    gc.collect()
+
+collector = threading.Thread(target=collect)
+
+def disconnected(*arguments, **options):
+    worker.disconnect = real
+    real(*arguments, **options)
+    collector.start()
+
+gc.disable()
+with _ray(from_resolved(document()), Plan(1, 1, 1)):
+    real, worker.disconnect = worker.disconnect, disconnected
+    for number in range(3_000):
+        held = Held()
+        held.itself, held.reference = held, ray.put(number)
+    del held
+collector.join()
+print("went on")
+"""
+
+
+def test_garbage_that_another_thread_collects_does_not_end_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECTED_BY_ANOTHER],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr

@@ -65,7 +65,8 @@ def measure(folder: Path, *options: str) -> Cost:
 
 def test_overhead_is_bounded(tmp_path: Path) -> None:
     # other tests share the cores with this short form: what they take is not the study's
-    cost = measure(tmp_path, "--trials", "4", "--set", "base.updates=1900")
+    short = ("base.updates=900", "base.anneal_updates=500", "base.window=200")
+    cost = measure(tmp_path, "--trials", "4", "--set", *short, "long_run.steps=500")
     print(cost)
     assert 0 < cost.overhead < 2 * cost.bound
 
