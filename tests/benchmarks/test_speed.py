@@ -132,19 +132,27 @@ HEADER = (
 )
 
 
-def synchronized(run: Callable[[], object], device: torch.device) -> float:
+Clock = Callable[[], float]
+
+
+def synchronized(
+    run: Callable[[], object], device: torch.device, clock: Clock = time.perf_counter
+) -> float:
     """Seconds that a call takes, the work of the device included."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    began = time.perf_counter()
+    began = clock()
     run()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def medians(
-    runs: dict[str, Callable[[], object]], repeats: int, device: torch.device
+    runs: dict[str, Callable[[], object]],
+    repeats: int,
+    device: torch.device,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, float]:
     """Median seconds of each; they take turns, so that a slow moment of the machine hits all."""
     for run in runs.values():
@@ -152,7 +160,7 @@ def medians(
     found: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            found[name].append(synchronized(run, device))
+            found[name].append(synchronized(run, device, clock))
     return {name: statistics.median(seconds) for name, seconds in found.items()}
 
 
