@@ -23,7 +23,9 @@ HELD_BYTES = 10**9
 # Of a GPU's free memory, the most that a data set from a file may take there.
 GPU_SHARE = 0.25
 # Numbers that are read at once where all are looked at.
-_BLOCK_NUMBERS = 2**22
+_BLOCK_NUMBERS = 2**20
+# Rows that are picked before their pages are let go: the system maps up to megabytes around each.
+_PICKED_ROWS = 16
 
 _FLOAT_BYTES = 4
 
@@ -54,7 +56,7 @@ class MappedRows:
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         at = rows if isinstance(rows, slice) else rows.cpu().numpy()
-        taken = self._stored[at if self._which is None else self._which[at]]
+        taken = self._taken(at if self._which is None else self._which[at])
         if self._levels is not None:
             found = self._levels[taken]
         else:
@@ -62,9 +64,24 @@ class MappedRows:
                 found = np.ascontiguousarray(taken, dtype=np.float32)
                 if found.base is not None:  # still the file's
                     found = found.copy()
+        self._let_go()
+        return torch.from_numpy(found).to(self.device)
+
+    def _taken(self, at: slice | np.ndarray) -> np.ndarray:
+        """Rows as the file holds them; those of a slice may be the file's own."""
+        if isinstance(at, slice):
+            return self._stored[at]
+        found = np.empty((*at.shape, *self._stored.shape[1:]), self._stored.dtype)
+        flat, rows = at.reshape(-1), found.reshape(-1, *self._stored.shape[1:])
+        for start in range(0, len(flat), _PICKED_ROWS):
+            picked = slice(start, start + _PICKED_ROWS)
+            rows[picked] = self._stored[flat[picked]]
+            self._let_go()
+        return found
+
+    def _let_go(self) -> None:
         if self._pages is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._pages.madvise(mmap.MADV_DONTNEED)
-        return torch.from_numpy(found).to(self.device)
 
     def only(self, which: Tensor) -> MappedRows:
         """Some of the rows, by their numbers."""
@@ -109,7 +126,7 @@ def beyond(shape: Sequence[int], most: float | None = None) -> bool:
 
 
 def blocks(x: Rows) -> Iterator[slice]:
-    """All rows in order, some four million numbers at once."""
+    """All rows in order, some million numbers at once."""
     count = max(1, _BLOCK_NUMBERS // max(1, math.prod(x.shape[1:])))
     for start in range(0, len(x), count):
         yield slice(start, min(start + count, len(x)))

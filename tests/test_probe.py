@@ -150,15 +150,6 @@ def test_random_numbers_are_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_memory_grows_with_members() -> None:
-    probe = Probe()
-    probe.prepare(plain(IMAGES), 1, 1)
-    small = probe.measure()["bytes"]
-    many = plain(IMAGES, bank_size=100_000)
-    probe.prepare(many, 4, 1)
-    assert probe.measure()["bytes"] - small > 4 * 100_000 * 64 * 4 * 0.9
-
-
 def test_the_room_on_a_gpu_is_a_share_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10_000, 80_000))
     gpu = torch.device("cuda")
@@ -258,6 +249,19 @@ def test_the_memory_of_a_probe_is_its_own_and_not_that_of_the_command() -> None:
     assert built is not None
     assert measured is not None
     assert built["idle"] < measured["bytes"] < 6e8 < 4 * len(ballast)
+
+
+def test_memory_grows_with_members() -> None:
+    """In a process of its own: the most that this one took, by other tests, may be more."""
+    many = plain(IMAGES, bank_size=100_000)
+    with Probes(1) as probes:
+        probes.ask(1, "prepare", config=plain(IMAGES), members=1, threads=1)
+        small = probes.ask(1, "measure")
+        probes.ask(1, "prepare", config=many, members=4, threads=1)
+        large = probes.ask(1, "measure")
+    assert small is not None
+    assert large is not None
+    assert large["bytes"] - small["bytes"] > 4 * 100_000 * 64 * 4 * 0.9
 
 
 def test_a_probe_runs_out_of_memory_before_the_machine_does(
