@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 # Ray asks what it may before it is imported: no usage reports, no change of the working directory
 # (relative data paths mean the folder that the study was started from), nothing on the console:
-# what fails is told by the listeners. Tune's snapshots and logs would grow with the study, and
-# nobody reads them.
+# what fails is told by the listeners. Workers that it starts beforehand, one a core, are not those
+# that Tune asks for: they would be started for nothing. Tune's snapshots and logs would grow with
+# the study, and nobody reads them.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
     # a trial that asks for no GPU sees none, so that `device: auto` means the CPU there
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
