@@ -58,7 +58,7 @@ def test_a_study_gives_up_what_its_pruner_would(tmp_path: Path) -> None:
         dump_yaml(document(base=base, trials=6, early_stop=STOP, long_run={"steps": 20}))
     )
     done = subprocess.run(
-        [sys.executable, "-m", "study.run", "s.yaml", "--workers", "1"],
+        [sys.executable, "-m", "study.run", "s.yaml", "--workers", "1", "--no-progress"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,

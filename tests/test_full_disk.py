@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 
 from same_study import LOG, compared
 from survivors import Started
+from test_kill_campaign import SAVED, written
 
 from ebm_core import checkpoint
 from ebm_core.document import dump_yaml
@@ -136,27 +137,11 @@ def said(folder: Path) -> str:
     return text
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run = start(folder)
-    assert run.wait(300) == 0, said(folder)
-    return folder
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     found = Disk(tmp_path)
     yield found
     found.remove()
-
-
-def until_saved(run: Started, folder: Path) -> None:
-    """Waits for the first checkpoint."""
-    began = time.monotonic()
-    while not list(folder.glob(f"studies/{NAME}/trials/*/pack-*.pt")):
-        assert run.wait(0.02) is None, said(folder)
-        assert time.monotonic() - began < 240
 
 
 def check_stopped(run: Started, folder: Path, *reasons: str) -> None:
@@ -186,31 +171,25 @@ def check_whole(folder: Path) -> None:
         assert checkpoint.load(path)["update"] > 0
 
 
-def check_finishes(folder: Path, undisturbed: Path) -> None:
-    run = start(folder)
+def check_finished(run: Started, folder: Path) -> None:
     assert run.wait(300) == 0, said(folder)
     run.outlived(30)
-    found = compared(undisturbed, folder, NAME)
-    assert found.same, found
 
 
-def test_a_disk_that_fills_up_stops_the_study_and_harms_nothing(
-    disk: Disk, tmp_path: Path, undisturbed: Path
+def test_what_cannot_be_written_stops_the_study_and_harms_nothing(
+    disk: Disk, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    """The same study meets a disk that fills up, and then a folder that becomes read-only."""
+    study = tmp_path / "studies" / NAME
     run = start(tmp_path, path=[disk.path])
-    until_saved(run, tmp_path)
+    written(run, study, SAVED)
     disk.fill()
     check_stopped(run, tmp_path, "No space left on device", "database or disk is full")
     check_whole(tmp_path)
     disk.make_room()
-    check_finishes(tmp_path, undisturbed)
 
-
-def test_a_folder_that_becomes_read_only_stops_the_study_and_harms_nothing(
-    tmp_path: Path, undisturbed: Path
-) -> None:
     run = start(tmp_path, "-c", AS_ANYONE)
-    until_saved(run, tmp_path)
+    written(run, study, SAVED)
     subprocess.run(["chmod", "-R", "a-w", "studies"], cwd=tmp_path, check=True)
     try:
         sqlite = ("readonly", "unable to open database", "disk I/O error")
@@ -218,4 +197,9 @@ def test_a_folder_that_becomes_read_only_stops_the_study_and_harms_nothing(
         check_whole(tmp_path)
     finally:
         subprocess.run(["chmod", "-R", "u+w", "studies"], cwd=tmp_path, check=True)
-    check_finishes(tmp_path, undisturbed)
+
+    check_finished(start(tmp_path), tmp_path)
+    undisturbed = tmp_path_factory.mktemp("undisturbed")
+    check_finished(start(undisturbed), undisturbed)
+    found = compared(undisturbed, tmp_path, NAME)
+    assert found.same, found

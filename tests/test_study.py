@@ -207,7 +207,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path) -> None:
     assert process.returncode == 130, out + err
     assert "the same command continues" in out
     assert "Traceback" not in out + err
-    done = run_study(tmp_path)
+    done = run_study(tmp_path, "--no-progress")
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "studies/small/results.csv")
     assert table["updates"].tolist() == [3000, 3000]

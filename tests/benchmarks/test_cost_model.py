@@ -5,7 +5,8 @@
 asks for an estimate with ``--dry-run``, runs the study with as many workers in a temporary folder,
 and compares the estimate with the wall time of the command from start to end; so, too, the
 estimate that the run itself gives. Exits with 1 if one is off by over 30 %. As a test it does so
-with one short study and a loose bound, since other tests share the cores.
+with one short study and a loose bound, since other tests share the cores, and looks at what that
+study costs beyond its trainings, too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from test_overhead import WORKERS, cost
 
 REPOSITORY = Path(__file__).parents[2]
 BOUND = 0.3
@@ -113,11 +116,14 @@ def main() -> int:
 
 def test_a_study_takes_about_as_long_as_it_says(tmp_path: Path) -> None:
     short = ("eps_sweep", "--trials", "2", "--set", "base.updates=1300", "base.window=250")
-    found, words = compare(tmp_path, 2, short)
+    found, words = compare(tmp_path, WORKERS, short)
     print(found)
     assert words == "2 trainings on 2 workers, 1 thread each"
     assert 0.4 < found.dry / found.took < 2.5
     assert 0.4 < found.said / found.took < 2.5
+    beyond = cost(tmp_path, found.took)
+    print(beyond)
+    assert 0 < beyond.overhead < 2 * beyond.bound
     # a negative control: thirty times the updates would not take that long
     longer = seconds(called(tmp_path, *short, "base.updates=40000", "--dry-run"))
     assert longer / found.took > 2.5

@@ -145,11 +145,13 @@ def base(network: str, data: dict[str, Any], updates: int) -> dict[str, Any]:
     }
 
 
-def trained(network: str, data: dict[str, Any], updates: int, folder: Path) -> Trained:
+def trained(
+    network: str, data: dict[str, Any], updates: int, folder: Path, **changes: int
+) -> Trained:
     """Runs a study of one training in a folder, with an eye on its worker."""
     document = {
         "name": "one",
-        "base": base(network, data, updates),
+        "base": {**base(network, data, updates), **changes},
         "parameters": {"epsilon": {"distribution": "grid", "values": [0.0075]}},
         "method": "grid",
         "long_run": {"steps": 50, "chains": 32},
@@ -271,7 +273,8 @@ def test_a_short_training_is_judged(network: str, data: dict[str, Any]) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads it of the worker")
 def test_the_worker_of_a_study_takes_the_memory_that_was_planned(tmp_path: Path) -> None:
-    trained("nonlocal", DATA["digits, 32×32×1"], 30, tmp_path).check()
+    # every check draws as many samples as the bank has chains
+    trained("nonlocal", DATA["digits, 32×32×1"], 20, tmp_path, bank_size=64).check()
 
 
 if __name__ == "__main__":

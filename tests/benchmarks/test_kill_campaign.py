@@ -33,6 +33,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pandas as pd
+import pytest
 from same_study import LOG, Comparison, compared
 from survivors import Started
 
@@ -315,33 +316,48 @@ def written(run: Started, folder: Path, pattern: str) -> None:
         assert time.monotonic() < end, "that did not happen in time"
 
 
-def test_a_killed_driver_costs_no_more_than_work(tmp_path: Path) -> None:
-    document = study(members=4, trials=6, updates=400)
-    pace, _ = undisturbed(tmp_path / "undisturbed", document)
-    disturbed = Disturbed(tmp_path / "disturbed", document, pace)
+@dataclass(frozen=True)
+class Reference:
+    """The study that is disturbed, left alone."""
+
+    document: dict[str, Any]
+    folder: Path
+    pace: dict[int, float]
+
+    def disturbed(self, folder: Path) -> Disturbed:
+        return Disturbed(folder, self.document, self.pace)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    # a pack of three, and one training by itself
+    document, folder = study(members=3, trials=4, updates=400), tmp_path_factory.mktemp("alone")
+    pace, _ = undisturbed(folder, document)
+    return Reference(document, folder, pace)
+
+
+def test_a_killed_driver_costs_no_more_than_work(tmp_path: Path, reference: Reference) -> None:
+    disturbed = reference.disturbed(tmp_path)
     for moment in (SAVED, JUDGED, TABLE):
         run = start(disturbed.folder, "--no-progress")
         written(run, disturbed.study, moment)
         disturbed.kill_driver(run)
     disturbed.finish(start(disturbed.folder, "--no-progress"))
     assert (disturbed.tally.kills, disturbed.tally.at_work) == (3, 2)
-    assert compared(tmp_path / "undisturbed", tmp_path / "disturbed", NAME) == Comparison(6, 0, 0)
+    assert compared(reference.folder, tmp_path, NAME) == Comparison(4, 0, 0)
 
 
-def test_a_killed_worker_costs_no_more_than_work(tmp_path: Path) -> None:
-    document = study(members=1, trials=4, updates=400)
-    pace, _ = undisturbed(tmp_path / "undisturbed", document)
-    disturbed = Disturbed(tmp_path / "disturbed", document, pace)
+def test_a_killed_worker_costs_no_more_than_work(tmp_path: Path, reference: Reference) -> None:
+    disturbed = reference.disturbed(tmp_path)
     run = start(disturbed.folder, "--no-progress")
     written(run, disturbed.study, SAVED)
     disturbed.kill_worker(run, random.Random(0), at_work=True)
     disturbed.finish(run)
     assert (disturbed.tally.kills, disturbed.tally.at_work) == (1, 1)
-    found = compared(tmp_path / "undisturbed", tmp_path / "disturbed", NAME)
-    assert found == Comparison(4, 0, 0)
+    assert compared(reference.folder, tmp_path, NAME) == Comparison(4, 0, 0)
     # what one study holds is not what another holds
-    (tmp_path / "undisturbed/studies" / NAME / "trials/0003/seed-0/traces.npz").unlink()
-    assert compared(tmp_path / "undisturbed", tmp_path / "disturbed", NAME) != found
+    (disturbed.study / "trials/0003/seed-0/traces.npz").unlink()
+    assert compared(reference.folder, tmp_path, NAME) != Comparison(4, 0, 0)
 
 
 if __name__ == "__main__":
