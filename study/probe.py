@@ -37,7 +37,9 @@ _PARTS = 7
 _SLOW_SECONDS = 1.0
 _FEW_STEPS = 2
 # Lengths of the long-run check that is tried out: longer and longer until it takes longer, too.
+# By large steps, since what it does besides may take far more, and is done again each time.
 _FEW_CHECKED, _MOST_CHECKED, _CHECK_SECONDS = 4, 256, 0.2
+_LONGER = 4
 # What a worker may take: of the main memory, and of its share of a GPU's that is free.
 CPU_BYTES = 2e9
 GPU_SHARE = 0.8
@@ -182,9 +184,9 @@ def _check_seconds(
     if steps <= _FEW_CHECKED:
         return seconds(steps, adjusted_steps)
     length, few = _FEW_CHECKED, seconds(_FEW_CHECKED)
-    more, factor = few, 2 if few > _SLOW_SECONDS else 4
+    more = few
     while length < min(steps, _MOST_CHECKED) and more - few < _CHECK_SECONDS:
-        length = min(factor * length, steps)
+        length = min(_LONGER * length, steps)
         more = seconds(length)
     a_step = max(0.0, more - few) / (length - _FEW_CHECKED)
     found = few + a_step * (steps - _FEW_CHECKED)

@@ -9,7 +9,7 @@ import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"
 # Ray would have its workers wait for every other test: theirs are to take what they take
-os.environ["RAY_worker_niceness"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
 
 def pytest_collection_finish() -> None:

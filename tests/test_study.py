@@ -190,7 +190,7 @@ def test_a_pack_repeats_its_traces(finished, tmp_path) -> None:
 
 
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path) -> None:
-    write_study(tmp_path, base={**STUDY["base"], "updates": 3000}, trials=2, seeds=1)  # type: ignore[dict-item]
+    write_study(tmp_path, base={**STUDY["base"], "updates": 1500}, trials=2, seeds=1)  # type: ignore[dict-item]
     with subprocess.Popen(
         command("--workers", "1"),
         cwd=tmp_path,
@@ -210,7 +210,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path) -> None:
     done = run_study(tmp_path, "--no-progress")
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "studies/small/results.csv")
-    assert table["updates"].tolist() == [3000, 3000]
+    assert table["updates"].tolist() == [1500, 1500]
     stored = json.loads((tmp_path / "studies/small/mlflow.json").read_text())
     client = connect(stored["uri"], artifact_root(stored["uri"], tmp_path / "studies/small"))
     runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])

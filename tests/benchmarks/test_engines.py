@@ -134,7 +134,8 @@ def test_studies_by_both_train_the_same_configurations(tmp_path: Path) -> None:
     options = [f"base.{key}={value}" for key, value in short.items()]
     # nothing is left to be measured beforehand
     options += ["long_run.steps=0", "resources.cpus_per_trial=1"]
-    reference, engine = side_by_side(tmp_path, "--trials", "2", "--no-progress", "--set", *options)
+    given = ("--trials", "2", "--workers", "1", "--no-progress")
+    reference, engine = side_by_side(tmp_path, *given, "--set", *options)
     assert list(reference["epsilon"]) == list(engine["epsilon"])
     for name, path in PATHS.items():
         (pack,) = (tmp_path / name).glob("studies/*/trials/0000/seed-0/pack.yaml")
