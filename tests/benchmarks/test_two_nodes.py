@@ -259,7 +259,7 @@ def main() -> int:
 
 
 def test_a_study_survives_the_loss_of_a_node(tmp_path: Path) -> None:
-    document = study(1, 6, 400)
+    document = study(1, 4, 400)
     undisturbed(tmp_path / "undisturbed", document)
     lost = node_lost(tmp_path / "lost", document, tmp_path / "undisturbed", 1)
     print(report(lost))
