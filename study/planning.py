@@ -81,8 +81,10 @@ class Planner:
         return Wanted(self._spec.resources, self._workers, room)
 
     def _made(self, wanted: Wanted, trainings: int) -> Planned:
-        # the time is for those who look on; what is to be chosen is needed by all
-        if wanted.fixed and not self._shown:
+        # the time is for those who look on; what is to be chosen is needed by all, and so is
+        # whether a GPU holds it, where there is no more memory to be had than there is
+        needed = self._shown or not wanted.fixed or wanted.resources.gpus_per_trial > 0
+        if not needed:
             return Planned(wanted.plan(trainings), None, measured=False)
         try:
             plan, cost = prepare(self._spec, wanted, trainings, self._say_measuring)

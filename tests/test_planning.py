@@ -87,6 +87,16 @@ def test_a_trial_that_fails_is_told_and_nothing_is_kept(
     assert "plan" not in ledger.study.user_attrs
 
 
+def test_whether_a_gpu_holds_a_plan_is_found_out_in_any_case(
+    tmp_path: Path, probes: MadeUpProbes
+) -> None:
+    study = spec(tmp_path, members_per_trial=2, gpus_per_trial=0.5)
+    silent, told = planner(study, shown=False)
+    silent.before(None)
+    assert probes.asked == [(1, 1, 2)]
+    assert told == []
+
+
 @pytest.mark.parametrize("shown", [True, False])
 def test_why_it_takes_long_is_told_to_those_who_look_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: bool
