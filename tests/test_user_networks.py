@@ -48,7 +48,7 @@ ALONE: dict[str, Any] = {
     "long_run": {"steps": 0},
     "resources": {
         "retries": 0,
-        "seconds_per_trial": 40,
+        "seconds_per_trial": 30,
         "gigabytes_per_trial": 1.8,
         "members_per_trial": 1,
         "cpus_per_trial": 1,
@@ -64,7 +64,7 @@ TOGETHER: dict[str, Any] = {
 }
 # What is said of each that fails to run, in its last line
 CAUSES = {
-    1: "not done after 40 s",
+    1: "not done after 30 s",
     2: "ValueError: a layer that is not there",
     4: "EnergyError: GivesOneTooFew gave shape (11,) for 12 samples, not (12,)",
     6: "GB, over its 1.8 GB",

@@ -273,8 +273,9 @@ def test_a_short_training_is_judged(network: str, data: dict[str, Any]) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads it of the worker")
 def test_the_worker_of_a_study_takes_the_memory_that_was_planned(tmp_path: Path) -> None:
-    # every check draws as many samples as the bank has chains
-    trained("nonlocal", DATA["digits, 32×32×1"], 20, tmp_path, bank_size=64).check()
+    # every check draws as many samples as the bank has chains, of so many steps
+    few = {"bank_size": 64, "langevin_steps": 2}
+    trained("nonlocal", DATA["digits, 32×32×1"], 20, tmp_path, **few).check()
 
 
 if __name__ == "__main__":
